@@ -1,0 +1,326 @@
+"""The bus directory: where everything of one bus is, opened safely.
+
+    bus.json        truth  {"format", "bus_id", "created"}: written once
+    epoch           truth  a number, raised at every start of a broker
+    runtime.json    cache  who runs now and where the hot directory is: see `Runtime`
+    broker.lock     locked by the broker for its life
+    clients.lock    byte i is locked by client slot i for its life
+    broker.sock     control socket            broker.log   log of a daemon
+    topics/NAME/P/  durable segments          groups/ID.offsets   offset tables
+
+Names come from outside (topics, groups), so each is checked, and every directory below the root
+is opened step by step from the descriptor of the one above.
+"""
+
+import json
+import os
+import re
+import secrets
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from bus import files
+from bus.address import Address, resolve_address
+from bus.config import check_group_id, check_partitions, check_topic_name, quote_group
+from bus.errors import (
+    BusConfigurationError,
+    ClosedError,
+    CorruptSegmentError,
+    DirectoryError,
+    UnsupportedVersionError,
+)
+
+#: of bus.json; another number means another layout of the directory
+FORMAT: Final = 1
+BUS_FILE: Final = "bus.json"
+EPOCH_FILE: Final = "epoch"
+RUNTIME_FILE: Final = "runtime.json"
+BROKER_LOCK: Final = "broker.lock"
+BROKER_SOCKET: Final = "broker.sock"
+BROKER_LOG: Final = "broker.log"
+CLIENTS_LOCK: Final = "clients.lock"
+TOPICS: Final = "topics"
+GROUPS: Final = "groups"
+#: where hot directories live; RAM on every Linux
+SHARED_MEMORY: Final = Path("/dev/shm")
+
+
+def boot_id() -> str:
+    """The kernel's random id of this boot: what was in RAM under another one is gone."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def pid_namespace() -> int:
+    """Inode of this process's pid namespace; pids and lock owners mean nothing in another one."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+def timestamp() -> str:
+    """Now, as files of the bus write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What runtime.json says about the broker that started last. Cache: it may have died."""
+
+    hot_dir: str
+    epoch: int
+    pid: int
+    boot_id: str
+    hot_id: int
+    started: str
+    version: str
+    autostarted: bool = False
+
+
+class BusDirectory:
+    """One bus directory, open. Holds one descriptor; a context manager.
+
+    Attributes: `path`, `fd`, `bus_id` (64-bit).
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """Take over `fd`; raises DirectoryError if there is no bus in that directory."""
+        self.path = path
+        self._fd = fd
+        try:
+            self.bus_id = self._read_bus_id()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, address: Address) -> Self:
+        """The bus in an existing directory. Raises DirectoryError if there is none."""
+        path = resolve_address(address)
+        return cls(path, files.open_directory(path))
+
+    @classmethod
+    def create(cls, address: Address) -> Self:
+        """The bus in a directory; both are made if they are not there.
+
+        Two processes may do so at once: both get the same bus.
+        """
+        path = resolve_address(address)
+        with files.explained(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        fd = files.open_directory(path, create=True)
+        try:
+            _write_identity(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the directory. Raises ClosedError after close()."""
+        if self._fd < 0:
+            raise ClosedError(f"the bus directory {self.path} is closed; open it again")
+        return self._fd
+
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"BusDirectory({str(self.path)!r})"
+
+    # ------------------------------------------------------------------------------ identity
+
+    @property
+    def bus_id_hex(self) -> str:
+        """The bus id as 16 hexadecimal digits, as file names carry it."""
+        return f"{self.bus_id:016x}"
+
+    def _read_bus_id(self) -> int:
+        content = files.read_json(self.fd, BUS_FILE)
+        if content is None:
+            raise DirectoryError(
+                f"{self.path} holds no bus (no {BUS_FILE}); start one with: bus serve {self.path}"
+            )
+        if content.get("format") != FORMAT:
+            raise UnsupportedVersionError(
+                f"{self.path / BUS_FILE} has format {content.get('format')!r}, this version of bus"
+                f" reads {FORMAT}; use the version that wrote it, or another directory"
+            )
+        return _hexadecimal(content.get("bus_id"), self.path / BUS_FILE)
+
+    def epoch(self) -> int:
+        """The epoch of the broker that started last, 0 if none did."""
+        text = files.read_bytes(self.fd, EPOCH_FILE)
+        if text is None:
+            return 0
+        try:
+            return int(text)
+        except ValueError as error:
+            raise CorruptSegmentError(f"{self.path / EPOCH_FILE} holds no number") from error
+
+    def raise_epoch(self) -> int:
+        """Count one more start of a broker, durably. The caller holds broker.lock."""
+        epoch = self.epoch() + 1
+        files.write_atomic(self.fd, EPOCH_FILE, f"{epoch}\n".encode())
+        return epoch
+
+    def read_runtime(self) -> Runtime | None:
+        """What the last broker said about itself; None if nothing that can be read."""
+        try:
+            content = files.read_json(self.fd, RUNTIME_FILE) or {}
+            return Runtime(**{f.name: content[f.name] for f in fields(Runtime)})
+        except (CorruptSegmentError, KeyError):
+            return None  # a cache that a power loss cut short: the next broker writes it anew
+
+    def write_runtime(self, runtime: Runtime) -> None:
+        """Say who runs now and where the hot directory is."""
+        files.write_json(self.fd, RUNTIME_FILE, asdict(runtime), durable=False)
+
+    # --------------------------------------------------------------------------------- files
+
+    def read_json(self, relative: str) -> dict[str, Any] | None:
+        """A JSON file below the root, None if it, or its directory, is not there."""
+        *parents, name = _steps(relative)
+        try:
+            fd = self.open_below(*parents)
+        except DirectoryError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        try:
+            return files.read_json(fd, name)
+        finally:
+            os.close(fd)
+
+    def write_json(self, relative: str, value: dict[str, Any], durable: bool = True) -> None:
+        """Replace a JSON file below the root atomically; its directory is there already."""
+        *parents, name = _steps(relative)
+        fd = self.open_below(*parents)
+        try:
+            files.write_json(fd, name, value, durable=durable)
+        finally:
+            os.close(fd)
+
+    def open_below(self, *steps: str, create: bool = False) -> int:
+        """A checked descriptor of a directory below the root; the caller closes it."""
+        fd = os.dup(self.fd)
+        for step in steps:
+            try:
+                below = files.open_directory(_step(step), dir_fd=fd, create=create)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def open_topics(self) -> int:
+        """Descriptor of the directory of all topics, made if needed; the caller closes it."""
+        return self.open_below(TOPICS, create=True)
+
+    def open_topic(self, name: str) -> int:
+        """Descriptor of a topic's directory; the caller closes it."""
+        return self.open_below(TOPICS, check_topic_name(name))
+
+    def open_partition(self, name: str, partition: int, create: bool = False) -> int:
+        """Descriptor of a partition's directory; the caller closes it."""
+        check_partitions(partition + 1)
+        return self.open_below(TOPICS, check_topic_name(name), str(partition), create=create)
+
+    def open_groups(self) -> int:
+        """Descriptor of the directory of all groups, made if needed; the caller closes it."""
+        return self.open_below(GROUPS, create=True)
+
+    def open_lock(self, name: str) -> int:
+        """A new open file description of a lock file, made if needed; the caller closes it.
+
+        New each time, because the lock belongs to the description: two slots of one process, or
+        a parent and its child, must not share one.
+        """
+        return files.open_file(name, os.O_RDWR | os.O_CREAT, dir_fd=self.fd)
+
+    def open_clients_lock(self) -> int:
+        """A new open file description of clients.lock; the caller closes it."""
+        return self.open_lock(CLIENTS_LOCK)
+
+    # --------------------------------------------------------------------------------- paths
+
+    @property
+    def socket_path(self) -> str:
+        """The control socket by a path short enough for any depth (sun_path has 108 bytes).
+
+        Good in this process, as long as the directory is open.
+        """
+        return f"/proc/self/fd/{self.fd}/{BROKER_SOCKET}"
+
+    @property
+    def log_path(self) -> Path:
+        """The log of a broker that runs as a daemon."""
+        return self.path / BROKER_LOG
+
+    @property
+    def topics_path(self) -> Path:
+        """The directory of all topics."""
+        return self.path / TOPICS
+
+    @property
+    def groups_path(self) -> Path:
+        """The directory of all groups' offsets."""
+        return self.path / GROUPS
+
+    def topic_path(self, name: str) -> Path:
+        """The directory of a topic."""
+        return self.topics_path / check_topic_name(name)
+
+    def partition_path(self, name: str, partition: int) -> Path:
+        """The directory of a partition's durable segments."""
+        check_partitions(partition + 1)
+        return self.topic_path(name) / str(partition)
+
+    def offsets_path(self, group: str) -> Path:
+        """The offset table of a group."""
+        return self.groups_path / offsets_name(group)
+
+    def default_hot_path(self) -> Path:
+        """Where the hot directory belongs: RAM."""
+        return SHARED_MEMORY / f"bus-{os.geteuid()}-{self.bus_id_hex}"
+
+    def fallback_hot_path(self) -> Path:
+        """Where it goes when /dev/shm is too small."""
+        return self.path / "hot"
+
+
+def offsets_name(group: str) -> str:
+    """File name of a group's offset table."""
+    return quote_group(check_group_id(group)) + ".offsets"
+
+
+def _write_identity(fd: int) -> None:
+    if files.read_bytes(fd, BUS_FILE) is not None:
+        return
+    content = {"format": FORMAT, "bus_id": secrets.token_hex(8), "created": timestamp()}
+    files.write_new(fd, BUS_FILE, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _hexadecimal(text: object, path: Path) -> int:
+    if isinstance(text, str) and re.fullmatch(r"[0-9a-f]{16}", text):
+        return int(text, 16)
+    raise CorruptSegmentError(f"{path}: 'bus_id' must be 16 hexadecimal digits, not {text!r}")
+
+
+def _steps(relative: str) -> list[str]:
+    return [_step(step) for step in relative.split("/")]
+
+
+def _step(name: str) -> str:
+    """One step of a path. Names of topics and groups are checked before; this is the last wall."""
+    if not name or name in (".", "..") or "/" in name or "\0" in name:
+        raise BusConfigurationError(f"{name!r} is not the name of a file of the bus")
+    return name
