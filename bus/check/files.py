@@ -1,0 +1,52 @@
+"""Files of a bus, opened read-only for the checker: mapped segments, JSON, small tables."""
+
+import json
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bus.check.damage import Findings
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[memoryview]:
+    """The file's bytes, mapped read-only and shared. Raises OSError; an empty file is empty."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(fd).st_size
+        if size == 0:
+            yield memoryview(b"")
+            return
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as mapping, memoryview(mapping) as view:
+            yield view
+    finally:
+        os.close(fd)
+
+
+def read_object(path: Path, findings: Findings) -> dict[str, Any] | None:
+    """The JSON object in a file; None, with the reason noted, if there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        findings.add(0, "the file is missing")
+    except OSError as error:
+        findings.add(0, f"cannot be read: {error.strerror}")
+    except ValueError as error:
+        findings.add(0, f"is not JSON: {error}")
+    else:
+        if isinstance(value, dict):
+            return value
+        findings.add(0, f"holds a JSON {type(value).__name__}, expected an object")
+    return None
+
+
+def number_in(values: dict[str, Any], name: str, findings: Findings, least: int = 0) -> int | None:
+    """The whole number `name` of a JSON object, at least `least`; None, noted, if it is not so."""
+    value = values.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    findings.add(0, f"{name} is {value!r}, expected a whole number from {least} up")
+    return None
