@@ -1,0 +1,76 @@
+# Doorbells: one named semaphore a client. liveness.py makes and unlinks them with posix_ipc.
+
+cdef class Bells:
+    """The doorbells of a bus: rings any client by its slot, waits on its own."""
+    cdef bus_bells bells
+    cdef Table control
+    cdef int waiting[1024]     # threads of this process waiting on a slot's bell
+    cdef uint64_t rounds[1024] # raised when a post has been passed on to all of them
+    cdef uint64_t born         # forks when this was made
+
+    def __init__(self, Table control not None):
+        if control.mapping.bytes < sizeof(bus_control):
+            raise _errors.CorruptSegmentError("bus.ctl is too short; restart the bus")
+        self.control = control
+        self.bells.control = <bus_control *>control.mapping.base
+        self.born = forks
+
+    def __dealloc__(self):
+        if self.bells.control != NULL:
+            bus_bells_close(&self.bells)
+
+    cdef int check(self, int slot) except -1:
+        if not 0 <= slot < BUS_CLIENTS:
+            raise IndexError(f"client slots are 0..{BUS_CLIENTS - 1}, not {slot}")
+        return 0
+
+    def name(self, int slot):
+        """Name of the semaphore of the client that holds this slot now."""
+        cdef char name[80]
+        self.check(slot)
+        bus_bell_name(self.bells.control, slot, name)
+        return name.decode()
+
+    def ring(self, int slot):
+        """Wakes the client in that slot; a client that is gone is no error."""
+        self.check(slot)
+        bus_bell_ring(&self.bells, slot)
+
+    def wait(self, int slot, timeout_ms):
+        """Waits for a post on this process's own bell. True: rung. False: the time is over.
+
+        Raises whatever a signal handler raises, within 50 ms.
+        """
+        self.check(slot)
+        return self.wait_until(slot, deadline_after(timeout_ms))
+
+    cdef bint wait_until(self, int slot, int64_t deadline) except -1:
+        cdef int64_t part
+        cdef int rung = 0
+        cdef uint64_t my_round = self.rounds[slot]
+        self.waiting[slot] += 1
+        try:
+            while not rung:
+                part = slice_until(deadline)
+                if part == 0:
+                    return False
+                with nogil:
+                    rung = bus_bell_wait(&self.bells, slot, part)
+                PyErr_CheckSignals()
+                if rung < 0:
+                    raise _errors.BrokerNotRunningError(
+                        "this client's doorbell is gone: the bus was stopped or restarted")
+        finally:
+            self.waiting[slot] -= 1
+        self.pass_on(slot, my_round)
+        return True
+
+    cdef void pass_on(self, int slot, uint64_t my_round):
+        """A post wakes one thread; all threads of this process that share the bell must look."""
+        cdef int others = self.waiting[slot]
+        if self.rounds[slot] != my_round:
+            return
+        self.rounds[slot] += 1
+        while others > 0:
+            bus_bell_ring(&self.bells, slot)
+            others -= 1

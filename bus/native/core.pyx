@@ -1,0 +1,14 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: embedsignature=False, freethreading_compatible=False
+"""The Cython shell over the C core. See docs/design.md for the protocol and layout.h for the bytes."""
+
+include "declarations.pxi"
+include "table.pxi"
+include "bells.pxi"
+include "hotlog.pxi"
+include "partition.pxi"
+include "segments.pxi"
+#include "record.pxi"
+#include "cursor.pxi"
+#include "future.pxi"
+#include "producer.pxi"

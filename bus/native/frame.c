@@ -1,0 +1,78 @@
+#include "frame.h"
+
+static void zero(uint8_t *from, const uint8_t *to) {
+    while (from < to) *from++ = 0;
+}
+
+void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_record *record,
+                     uint64_t offset, uint64_t seed) {
+    bus_frame *frame = (bus_frame *)(base + position);
+    uint8_t *at = (uint8_t *)(frame + 1);
+    frame->size = (uint32_t)size;
+    frame->offset = offset;
+    frame->timestamp = record->timestamp;
+    frame->value_length = record->value_length;
+    frame->attributes = record->attributes;
+    frame->headers_length = record->headers_length;
+    frame->key_length = record->key_length;
+    frame->sequence = 0;
+    frame->producer = 0;
+    if (record->key_length) memcpy(at, record->key, record->key_length);
+    at += record->key_length;
+    if (record->headers_length) memcpy(at, record->headers, record->headers_length);
+    at += record->headers_length;
+    uint8_t *value = base + bus_value_position(position, record->attributes, record->key_length,
+                                               record->headers_length);
+    zero(at, value);
+    if (record->value_length) memcpy(value, record->value, record->value_length);
+    zero(value + record->value_length, base + position + size);
+    frame->crc = bus_crc32c_frame(record->body_crc, frame, seed);
+}
+
+void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
+                         uint64_t next_number, uint64_t seed) {
+    bus_frame *frame = (bus_frame *)(base + position);
+    memset(frame, 0, sizeof *frame);
+    frame->size = sizeof *frame;
+    frame->offset = next_offset;
+    frame->attributes = BUS_TYPE_END | BUS_ATTR_NULL_KEY | BUS_ATTR_NULL_VALUE;
+    frame->producer = next_number;
+    frame->crc = bus_crc32c_frame(0, frame, seed);
+}
+
+/* The header is copied before it is believed: its bytes may change under a wild writer's hand. */
+enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
+                                     uint64_t expected, uint64_t seed, int check_crc) {
+    if (position + sizeof(bus_frame) > limit) return BUS_FRAME_BAD_SIZE;
+    bus_frame frame;
+    memcpy(&frame, base + position, sizeof frame);
+    if (frame.size < sizeof frame || frame.size % BUS_FRAME_ALIGN || frame.size > limit - position)
+        return BUS_FRAME_BAD_SIZE;
+    uint64_t value = bus_value_position(position, frame.attributes, frame.key_length,
+                                        frame.headers_length);
+    if (bus_align(value + frame.value_length, BUS_FRAME_ALIGN) != position + frame.size)
+        return BUS_FRAME_BAD_LENGTHS;
+    if (frame.offset != expected) return BUS_FRAME_BAD_OFFSET;
+    if (!check_crc) return BUS_FRAME_GOOD;
+    bus_record body = {
+        .key = base + position + sizeof frame,
+        .headers = base + position + sizeof frame + frame.key_length,
+        .value = base + value,
+        .key_length = frame.key_length,
+        .headers_length = frame.headers_length,
+        .value_length = frame.value_length,
+    };
+    return bus_crc32c_frame(bus_body_crc(&body), &frame, seed) == frame.crc ? BUS_FRAME_GOOD
+                                                                            : BUS_FRAME_BAD_CRC;
+}
+
+const char *bus_frame_state_text(enum bus_frame_state state) {
+    switch (state) {
+    case BUS_FRAME_GOOD: return "good";
+    case BUS_FRAME_BAD_SIZE: return "impossible frame size";
+    case BUS_FRAME_BAD_LENGTHS: return "key, headers and value do not fit the frame";
+    case BUS_FRAME_BAD_CRC: return "checksum does not match";
+    case BUS_FRAME_BAD_OFFSET: return "unexpected offset";
+    }
+    return "unknown";
+}

@@ -1,0 +1,73 @@
+/* frame.h: one record as bytes: written by appenders, checked by every reader. */
+#ifndef BUS_FRAME_H
+#define BUS_FRAME_H
+
+#include <string.h>
+
+#include "crc32c.h"
+#include "layout.h"
+
+typedef struct { /* a record to append, prepared outside the lock */
+    const void *key, *headers, *value;
+    uint32_t key_length, value_length;
+    uint16_t headers_length, attributes;
+    uint32_t body_crc;
+    int64_t timestamp;
+} bus_record;
+
+enum bus_frame_state {
+    BUS_FRAME_GOOD = 0,
+    BUS_FRAME_BAD_SIZE,
+    BUS_FRAME_BAD_LENGTHS,
+    BUS_FRAME_BAD_CRC,
+    BUS_FRAME_BAD_OFFSET,
+};
+
+static inline uint64_t bus_align(uint64_t at, uint64_t boundary) {
+    return (at + boundary - 1) & ~(boundary - 1);
+}
+
+/* Where the value starts, counted from the segment's first byte like `position`. */
+static inline uint64_t bus_value_position(uint64_t position, uint16_t attributes,
+                                          uint32_t key_length, uint16_t headers_length) {
+    uint64_t at = position + sizeof(bus_frame) + key_length + headers_length;
+    return bus_align(at, attributes & BUS_ATTR_ALIGNED ? BUS_VALUE_ALIGN : BUS_FRAME_ALIGN);
+}
+
+static inline uint64_t bus_frame_bytes(uint64_t position, const bus_record *record) {
+    uint64_t value = bus_value_position(position, record->attributes, record->key_length,
+                                        record->headers_length);
+    return bus_align(value + record->value_length, BUS_FRAME_ALIGN) - position;
+}
+
+static inline uint32_t bus_body_crc(const bus_record *record) {
+    uint32_t crc = 0;
+    if (record->key_length) crc = bus_crc32c(crc, record->key, record->key_length);
+    if (record->headers_length) crc = bus_crc32c(crc, record->headers, record->headers_length);
+    return record->value_length ? bus_crc32c(crc, record->value, record->value_length) : crc;
+}
+
+static inline const uint8_t *bus_frame_key(const bus_frame *frame) {
+    return (const uint8_t *)(frame + 1);
+}
+static inline const uint8_t *bus_frame_headers(const bus_frame *frame) {
+    return bus_frame_key(frame) + frame->key_length;
+}
+static inline const uint8_t *bus_frame_value(const bus_frame *frame, uint64_t position) {
+    return (const uint8_t *)frame +
+           (bus_value_position(position, frame->attributes, frame->key_length,
+                               frame->headers_length) - position);
+}
+
+void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_record *record,
+                     uint64_t offset, uint64_t seed);
+void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
+                         uint64_t next_number, uint64_t seed);
+
+/* Checks the frame at `position` of which no byte at or above `limit` may be trusted. `expected` is
+ * the offset that must stand in it. With check_crc 0 only sizes and offset are looked at. */
+enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
+                                     uint64_t expected, uint64_t seed, int check_crc);
+const char *bus_frame_state_text(enum bus_frame_state state);
+
+#endif

@@ -1,0 +1,306 @@
+# One partition's control page and hot segments, as attached by this process.
+from collections import namedtuple as _namedtuple
+
+RingSlot = _namedtuple("RingSlot", "slot serial bytes number base_offset end_offset")
+Reader = _namedtuple("Reader", "index client generation position pins must_wait")
+
+#: Appends that copy more than this release the GIL meanwhile.
+cdef uint64_t NOGIL_BYTES = 65536
+
+
+cdef class HotLog:
+    """The hot log of one partition, attached by this process."""
+    cdef bus_log log
+    cdef bus_partition *control
+    cdef Mapping control_mapping
+    cdef list mappings
+    cdef readonly uint64_t topic_id
+    cdef readonly uint32_t partition
+    cdef readonly int hot_fd
+    cdef readonly Bells bells
+    cdef readonly int client_slot
+    cdef bint writing
+    #: called as blocked(partition, status, detail, deadline_ns): sleeps a while or raises
+    cdef public object blocked
+    #: called as attention(partition, need_bytes): tells the broker to look after the ring
+    cdef public object attention
+
+    def __init__(self, int hot_fd, uint64_t topic_id, uint32_t partition, Bells bells,
+                 int client_slot):
+        name = f"{topic_id}-{partition}.ctl"
+        fd = _os.open(name, _os.O_RDWR | _os.O_CLOEXEC | _os.O_NOFOLLOW, dir_fd=hot_fd)
+        try:
+            size = _os.fstat(fd).st_size
+            if size < <int64_t>sizeof(bus_partition):
+                raise _errors.CorruptSegmentError(f"{name} is too short ({size} bytes)")
+            self.control_mapping = Mapping(fd, sizeof(bus_partition), writable=True)
+        finally:
+            _os.close(fd)
+        self.control = <bus_partition *>self.control_mapping.base
+        if self.control.magic != BUS_MAGIC_PARTITION or self.control.version != BUS_LAYOUT_VERSION:
+            raise _errors.UnsupportedVersionError(
+                f"{name} was written by another version of bus; stop the bus with that version")
+        if self.control.topic_id != topic_id or self.control.partition != partition:
+            raise _errors.CorruptSegmentError(f"{name} belongs to another partition")
+        self.log.control = self.control
+        self.log.active_slot = -1
+        self.mappings = [None] * BUS_RING_SLOTS
+        self.topic_id = topic_id
+        self.partition = partition
+        self.hot_fd = hot_fd
+        self.bells = bells
+        self.client_slot = client_slot
+
+    # ---- the lock
+
+    cdef int lock(self, int64_t timeout_ns) except -1:
+        cdef bus_lock_result result = bus_lock_nowait(&self.control.lock)
+        if result == BUS_LOCK_TAKEN:
+            return 0
+        return self.lock_slowly(result, bus_now_ns() + timeout_ns)
+
+    cdef int lock_slowly(self, bus_lock_result result, int64_t deadline) except -1:
+        what = f"partition {self.partition} of topic {self.topic_id}"
+        if wait_for_lock(&self.control.lock, result, deadline, what) == BUS_LOCK_OWNER_DIED:
+            # Nothing to repair: only the tail publishes, and an unpublished record never existed.
+            self.control.deaths_repaired += 1
+            bus_lock_repaired(&self.control.lock)
+        return 0
+
+    cdef void unlock(self) noexcept:
+        bus_unlock(&self.control.lock)
+
+    # ---- mappings
+
+    cdef Mapping map_slot(self, int slot):
+        """The file that stands in this ring slot now, mapped; None if the slot is empty."""
+        cdef uint64_t serial = bus_load_acquire(&self.control.ring[slot].serial)
+        if serial == 0:
+            return None
+        if self.log.map_serials[slot] == serial:
+            mapping = <Mapping>self.mappings[slot]
+            if mapping.writable or not self.writing:
+                return mapping
+        name = f"{self.topic_id}-{self.partition}.{serial}.seg"
+        flags = _os.O_RDWR if self.writing else _os.O_RDONLY
+        try:
+            fd = _os.open(name, flags | _os.O_CLOEXEC | _os.O_NOFOLLOW, dir_fd=self.hot_fd)
+        except FileNotFoundError:
+            if bus_load_acquire(&self.control.ring[slot].serial) != serial:
+                return self.map_slot(slot)
+            raise _errors.CorruptSegmentError(
+                f"hot segment file {name} is missing; restart the bus") from None
+        try:
+            mapping = Mapping(fd, _os.fstat(fd).st_size, writable=self.writing)
+        finally:
+            _os.close(fd)
+        if mapping.bytes < BUS_DATA_START + sizeof(bus_frame):
+            raise _errors.CorruptSegmentError(f"hot segment file {name} is too short")
+        mapping.prefault()
+        self.mappings[slot] = mapping
+        self.log.maps[slot] = mapping.base
+        self.log.map_bytes[slot] = mapping.bytes
+        self.log.map_serials[slot] = serial
+        return mapping
+
+    cdef int start_writing(self) except -1:
+        """From here on mappings are writable; read-only ones stay alive while they are looked at."""
+        self.writing = True
+        for slot in range(BUS_RING_SLOTS):
+            self.mappings[slot] = None
+            self.log.map_serials[slot] = 0
+        return 0
+
+    # ---- append
+
+    cdef int append(self, bus_record *records, uint64_t count, uint64_t size, int64_t timeout_ns,
+                    bus_appended *out) except -1:
+        """Appends all records in order, blocking up to timeout_ns when the ring has no room.
+
+        What was appended before an error is in out.done.
+        """
+        cdef bus_append_status status
+        cdef int64_t deadline = 0
+        cdef bint armed = False
+        cdef uint64_t before = out.done
+        if not self.writing:
+            self.start_writing()
+        while True:
+            self.lock(timeout_ns)
+            if size < NOGIL_BYTES:
+                status = bus_log_append(&self.log, records, count, out)
+            else:
+                with nogil:
+                    status = bus_log_append(&self.log, records, count, out)
+            bus_unlock(&self.control.lock)
+            if out.done != before:
+                before = out.done
+                bus_wake(&self.control.data, &self.bells.bells)
+            if out.attention:
+                out.attention = 0
+                self.attention(self, out.detail if status == BUS_WAIT_SPARE else 0)
+            if status == BUS_APPENDED:
+                return 0
+            if status == BUS_NEED_MAP:
+                self.map_slot(<int>out.detail)
+                continue
+            if deadline == 0:
+                deadline = bus_now_ns() + timeout_ns
+            if not armed: # set the bit, then look once more before going to sleep
+                bus_sleeper_set(&self.control.space, self.client_slot)
+                armed = True
+                continue
+            armed = False
+            self.blocked(self, <int>status, out.detail, deadline)
+
+    # ---- what anyone may look at
+
+    @property
+    def flags(self):
+        return bus_load32_acquire(&self.control.flags)
+
+    @property
+    def tail(self):
+        """(segment number, position in bytes) behind the last record."""
+        cdef uint64_t tail = bus_load_acquire(&self.control.tail)
+        return BUS_TAIL_NUMBER(tail), BUS_TAIL_POSITION(tail)
+
+    cdef uint64_t end(self):
+        cdef uint64_t offset
+        bus_log_end(self.control, &offset)
+        return offset
+
+    cdef uint64_t start(self):
+        cdef uint64_t start = bus_load_acquire(&self.control.log_start_offset), hot
+        if bus_load32_acquire(&self.control.flags) & BUS_FLAG_REPLICATED:
+            return start
+        hot = bus_hot_start(self.control)
+        return hot if hot > start else start
+
+    cdef uint64_t durable_end(self):
+        """Below this offset records survive what the topic's durability promises."""
+        if bus_load32_acquire(&self.control.flags) & BUS_FLAG_REPLICATED:
+            return bus_load_acquire(&self.control.high_watermark)
+        return self.end()
+
+    @property
+    def log_end_offset(self):
+        return self.end()
+
+    @property
+    def log_start_offset(self):
+        return self.start()
+
+    @property
+    def hot_start_offset(self):
+        return bus_hot_start(self.control)
+
+    @property
+    def high_watermark(self):
+        return self.durable_end()
+
+    @property
+    def offset_limit(self):
+        return bus_load_acquire(&self.control.offset_limit)
+
+    @property
+    def segment_bytes(self):
+        return bus_load_acquire(&self.control.segment_bytes)
+
+    @property
+    def hot_bytes(self):
+        return bus_load_acquire(&self.control.hot_bytes)
+
+    @property
+    def max_message_bytes(self):
+        return bus_load_acquire(&self.control.max_message_bytes)
+
+    @property
+    def replica_pid(self):
+        return bus_load32_acquire(&self.control.replica_pid)
+
+    @property
+    def replica_state(self):
+        return bus_load32_acquire(&self.control.replica_state)
+
+    @property
+    def replica_fsync_ns(self):
+        return bus_load_acquire(&self.control.replica_fsync_ns)
+
+    @property
+    def lock_owner_tid(self):
+        return bus_lock_owner(&self.control.lock)
+
+    @property
+    def counters(self):
+        return {
+            "deaths_repaired": self.control.deaths_repaired,
+            "rolls": self.control.rolls,
+            "recycled": self.control.recycled,
+            "dropped_records": self.control.dropped_records,
+            "corrupt_frames": self.control.corrupt_frames,
+        }
+
+    def ring(self):
+        """The hot segment files, in slot order."""
+        cdef int slot
+        found = []
+        for slot in range(BUS_RING_SLOTS):
+            if bus_load_acquire(&self.control.ring[slot].serial):
+                found.append(RingSlot(
+                    slot, self.control.ring[slot].serial, self.control.ring[slot].bytes,
+                    bus_load_acquire(&self.control.ring_numbers[slot]),
+                    self.control.ring[slot].base_offset, self.control.ring[slot].end_offset))
+        return found
+
+    def readers(self):
+        """The attached readers; `client` is a client slot."""
+        cdef uint64_t i, high = min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
+        cdef bus_reader *reader
+        found = []
+        for i in range(high):
+            reader = &self.control.readers[i]
+            if bus_load32_acquire(&reader.owner):
+                found.append(Reader(i, reader.owner - 1, reader.generation,
+                                    bus_load_acquire(&reader.position),
+                                    bus_load_acquire(&reader.pins), bool(reader.flags & 1)))
+        return found
+
+    # ---- waiting
+
+    cdef bint wait_word(self, bus_sleepers *sleepers, const uint64_t *word, uint64_t at_least,
+                        int64_t deadline) except -1:
+        """Sleeps until the word is at or above a value; True if it is."""
+        while bus_load_acquire(word) < at_least:
+            bus_sleeper_set(sleepers, self.client_slot)
+            if bus_load_acquire(word) >= at_least:
+                break
+            if not self.bells.wait_until(self.client_slot, deadline):
+                break
+        bus_sleeper_clear(sleepers, self.client_slot)
+        return bus_load_acquire(word) >= at_least
+
+    def wait_data(self, uint64_t number, uint64_t position, timeout_ms):
+        """Waits until the log reaches beyond that place; True if it does."""
+        return self.wait_word(&self.control.data, &self.control.tail,
+                              BUS_TAIL(number, position) + 1, deadline_after(timeout_ms))
+
+    def wait_durable(self, uint64_t offset, timeout_ms):
+        """Waits until the record with that offset is durable; True if it is."""
+        if not self.control.flags & BUS_FLAG_REPLICATED:
+            return self.end() > offset
+        return self.wait_word(&self.control.durable, &self.control.high_watermark, offset + 1,
+                              deadline_after(timeout_ms))
+
+    def wait_space(self, timeout_ms):
+        """Waits until somebody says that the ring may have room; True if somebody did."""
+        return self.bells.wait_until(self.client_slot, deadline_after(timeout_ms))
+
+    def ring_data(self):
+        bus_wake(&self.control.data, &self.bells.bells)
+
+    def ring_durable(self):
+        bus_wake(&self.control.durable, &self.bells.bells)
+
+    def ring_space(self):
+        bus_wake(&self.control.space, &self.bells.bells)

@@ -1,0 +1,63 @@
+#define _GNU_SOURCE /* pthread_mutex_clocklock */
+#include "lock.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "atomics.h"
+
+#define SPINS 200                 /* tries before the kernel is asked: a critical section is ~100 ns */
+#define FUTEX_TID_BITS 0x3fffffffu /* linux/futex.h: the rest are the waiters and owner-died flags */
+
+int64_t bus_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int bus_lock_create(bus_mutex *lock) {
+    pthread_mutexattr_t attributes;
+    int error = pthread_mutexattr_init(&attributes);
+    if (error) return error;
+    error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    if (!error) error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    if (!error) error = pthread_mutex_init(&lock->mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return error;
+}
+
+static enum bus_lock_result result_of(int error) {
+    switch (error) {
+    case 0: return BUS_LOCK_TAKEN;
+    case EOWNERDEAD: return BUS_LOCK_OWNER_DIED;
+    case EBUSY:
+    case ETIMEDOUT: return BUS_LOCK_BUSY;
+    default: return BUS_LOCK_LOST;
+    }
+}
+
+enum bus_lock_result bus_lock_nowait(bus_mutex *lock) {
+    int error = pthread_mutex_trylock(&lock->mutex);
+    for (int spin = 0; error == EBUSY && spin < SPINS; spin++) {
+        bus_cpu_relax();
+        if (bus_load32_relaxed((const uint32_t *)&lock->mutex) == 0)
+            error = pthread_mutex_trylock(&lock->mutex);
+    }
+    if (error == EBUSY) error = pthread_mutex_trylock(&lock->mutex);
+    return result_of(error);
+}
+
+enum bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns) {
+    int64_t deadline = bus_now_ns() + timeout_ns;
+    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    return result_of(pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until));
+}
+
+void bus_lock_repaired(bus_mutex *lock) { pthread_mutex_consistent(&lock->mutex); }
+
+void bus_unlock(bus_mutex *lock) { pthread_mutex_unlock(&lock->mutex); }
+
+/* The futex word comes first in a pthread_mutex_t of glibc and musl; a robust one holds the TID. */
+uint32_t bus_lock_owner(const bus_mutex *lock) {
+    return bus_load32_relaxed((const uint32_t *)&lock->mutex) & FUTEX_TID_BITS;
+}

@@ -1,0 +1,267 @@
+#include "log.h"
+
+#include <time.h>
+
+#include "atomics.h"
+#include "crc32c.h"
+#include "ring.h"
+
+/* Index entries that one batch writes after its publication; more are left out (it is a cache). */
+#define INDEX_PER_BATCH 16
+
+typedef struct {
+    uint64_t tail, next_offset;
+    int64_t max_timestamp;
+    int end;  /* which of the two ends carries the current tail */
+    int slot;
+    uint8_t *base;
+    uint64_t bytes, seed;
+} place; /* where the next frame goes */
+
+int bus_slot_of(const bus_partition *control, uint64_t number) {
+    for (int slot = 0; slot < BUS_RING_SLOTS; slot++)
+        if (bus_load_acquire(&control->ring_numbers[slot]) == number) return slot;
+    return -1;
+}
+
+uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
+    for (;;) {
+        uint64_t tail = bus_load_acquire(&control->tail); /* pairs with publish */
+        const bus_end *end = &control->ends[bus_load_acquire(&control->ends[0].tail) == tail ? 0 : 1];
+        uint64_t owner = bus_load_acquire(&end->tail);
+        *next_offset = bus_load_acquire(&end->next_offset);
+        bus_fence_acquire();
+        if (owner == tail && bus_load_relaxed(&control->tail) == tail) return tail;
+        bus_cpu_relax();
+    }
+}
+
+uint64_t bus_hot_start(const bus_partition *control) {
+    uint64_t start;
+    bus_log_end(control, &start);
+    for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
+        uint64_t number = bus_load_acquire(&control->ring_numbers[slot]);
+        uint64_t base = bus_load_acquire(&control->ring[slot].base_offset);
+        if (number && base < start) start = base;
+    }
+    return start;
+}
+
+uint64_t bus_segment_seed(uint64_t bus_id, uint64_t topic_id, uint32_t partition, uint64_t number) {
+    uint64_t identity[4] = {bus_id, topic_id, partition, number};
+    uint64_t low = bus_crc32c(0, identity, sizeof identity);
+    return (uint64_t)bus_crc32c((uint32_t)low ^ 0x5eed5eedu, identity, sizeof identity) << 32 | low;
+}
+
+void bus_segment_begin(bus_segment *segment, const bus_partition *control, uint64_t number,
+                       uint64_t base_offset, uint64_t previous_end, uint64_t bytes) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    memset(segment, 0, sizeof *segment);
+    segment->magic = BUS_MAGIC_SEGMENT;
+    segment->version = BUS_LAYOUT_VERSION;
+    segment->bus_id = control->bus_id;
+    segment->topic_id = control->topic_id;
+    segment->partition = control->partition;
+    segment->data_start = BUS_DATA_START;
+    segment->number = number;
+    segment->base_offset = base_offset;
+    segment->previous_end = previous_end;
+    segment->bytes = bytes;
+    segment->created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    segment->seed = bus_segment_seed(control->bus_id, control->topic_id, control->partition, number);
+    segment->header_crc =
+        bus_crc32c(0, (const uint8_t *)segment + 16, offsetof(bus_segment, reserved) - 16);
+    segment->max_timestamp = INT64_MIN;
+}
+
+/* Finds the active segment, and refuses to go on if shared memory contradicts itself. */
+static enum bus_append_status find_place(bus_log *log, place *at, bus_appended *out) {
+    bus_partition *control = log->control;
+    at->tail = bus_load_relaxed(&control->tail);
+    at->end = control->ends[0].tail == at->tail ? 0 : 1;
+    if (control->ends[at->end].tail != at->tail) return BUS_BROKEN;
+    at->next_offset = control->ends[at->end].next_offset;
+    at->max_timestamp = control->ends[at->end].max_timestamp;
+    at->slot = log->active_slot;
+    if (at->slot < 0 || control->ring_numbers[at->slot] != BUS_TAIL_NUMBER(at->tail)) {
+        at->slot = bus_slot_of(control, BUS_TAIL_NUMBER(at->tail));
+        if (at->slot < 0) return BUS_BROKEN;
+        log->active_slot = at->slot;
+    }
+    if (log->map_serials[at->slot] != control->ring[at->slot].serial) {
+        out->detail = (uint64_t)at->slot;
+        return BUS_NEED_MAP;
+    }
+    at->base = log->maps[at->slot];
+    at->bytes = log->map_bytes[at->slot];
+    at->seed = ((const bus_segment *)at->base)->seed;
+    uint64_t position = BUS_TAIL_POSITION(at->tail);
+    if (position < BUS_DATA_START || position + sizeof(bus_frame) > at->bytes) return BUS_BROKEN;
+    return BUS_APPENDED;
+}
+
+/* The one publishing store. Its pair is the acquire-load of the tail in every reader. */
+static void publish(bus_partition *control, place *at, uint64_t tail) {
+    bus_end *end = &control->ends[!at->end];
+    bus_fence_release(); /* the tail published before is seen before this end changes */
+    bus_store_relaxed(&end->tail, tail);
+    bus_store_relaxed(&end->next_offset, at->next_offset);
+    __atomic_store_n(&end->max_timestamp, at->max_timestamp, __ATOMIC_RELAXED);
+    bus_store_release(&control->tail, tail);
+    at->end = !at->end;
+    at->tail = tail;
+}
+
+static void write_index(place *at, const bus_index_entry *entries, int count) {
+    bus_segment *segment = (bus_segment *)at->base;
+    uint64_t interval = at->bytes / BUS_INDEX_ENTRIES;
+    for (int i = 0; i < count; i++) {
+        bus_index_entry *entry = &segment->index[entries[i].position / interval];
+        if (entry->position) continue;
+        entry->relative_offset = entries[i].relative_offset;
+        entry->max_timestamp = entries[i].max_timestamp;
+        bus_store32_release(&entry->position, entries[i].position);
+    }
+}
+
+static int64_t realtime_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Copies as many records as the active segment holds and publishes them all at once. */
+static enum bus_append_status fill(bus_log *log, place *at, bus_record *records, uint64_t count,
+                                   bus_appended *out, uint64_t *need) {
+    bus_partition *control = log->control;
+    bus_index_entry entries[INDEX_PER_BATCH];
+    uint64_t interval = at->bytes / BUS_INDEX_ENTRIES, position = BUS_TAIL_POSITION(at->tail);
+    uint64_t limit = at->bytes - sizeof(bus_frame), first = out->done, last_bucket = UINT64_MAX;
+    uint64_t base_offset = control->ring[at->slot].base_offset;
+    int indexed = 0;
+    enum bus_append_status status = BUS_APPENDED;
+    *need = 0;
+    for (; out->done < count; out->done++) {
+        bus_record *record = &records[out->done];
+        uint64_t size = bus_frame_bytes(position, record);
+        if (position + size > limit) {
+            *need = size + BUS_DATA_START + BUS_VALUE_ALIGN + sizeof(bus_frame);
+            break;
+        }
+        if (at->next_offset >= bus_load_relaxed(&control->offset_limit)) {
+            status = BUS_WAIT_OFFSETS;
+            break;
+        }
+        if (record->attributes & BUS_ATTR_APPEND_TIME) record->timestamp = realtime_ns();
+        bus_frame_write(at->base, position, size, record, at->next_offset, at->seed);
+        if (position / interval != last_bucket && indexed < INDEX_PER_BATCH) {
+            last_bucket = position / interval;
+            entries[indexed++] = (bus_index_entry){
+                .position = (uint32_t)position,
+                .relative_offset = (uint32_t)(at->next_offset - base_offset),
+                .max_timestamp = at->max_timestamp};
+        }
+        if (record->timestamp > at->max_timestamp) at->max_timestamp = record->timestamp;
+        out->last_timestamp = record->timestamp;
+        out->last_offset = at->next_offset++;
+        position += size;
+    }
+    if (out->done == first) return status;
+    publish(control, at, BUS_TAIL(BUS_TAIL_NUMBER(at->tail), position));
+    write_index(at, entries, indexed);
+    return status;
+}
+
+/* Past half of a segment the broker gets time to make the next file before it is needed. */
+static void ask_ahead(bus_log *log, const place *at, bus_appended *out) {
+    uint64_t number = BUS_TAIL_NUMBER(at->tail);
+    if (BUS_TAIL_POSITION(at->tail) < at->bytes / 2 || log->attention_number == number) return;
+    log->attention_number = number;
+    if (bus_ring_wanted(log->control, 0)) out->attention = 1;
+}
+
+enum bus_append_status bus_log_append(bus_log *log, bus_record *records, uint64_t count,
+                                      bus_appended *out) {
+    if (bus_load32_relaxed(&log->control->flags) & BUS_FLAG_DELETED) return BUS_TOPIC_DELETED;
+    for (;;) {
+        place at;
+        uint64_t need;
+        enum bus_append_status status = find_place(log, &at, out);
+        if (status != BUS_APPENDED) return status;
+        status = fill(log, &at, records, count, out, &need);
+        ask_ahead(log, &at, out);
+        if (status != BUS_APPENDED || need == 0) return status;
+        status = bus_log_roll(log, need, out);
+        if (status != BUS_APPENDED) return status;
+    }
+}
+
+/* Seals the active segment and opens the next. Until the tail moves, nothing of this is seen; a
+ * roller that dies leaves a prepared slot with number tail+1, which the next roller takes over. */
+enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out) {
+    bus_partition *control = log->control;
+    place at;
+    int slot;
+    enum bus_append_status status = find_place(log, &at, out);
+    if (status != BUS_APPENDED) return status;
+    status = bus_ring_next(control, need, &slot, out);
+    if (status != BUS_APPENDED) return status;
+    bus_ring_slot *next = &control->ring[slot], *old = &control->ring[at.slot];
+    if (log->map_serials[slot] != next->serial) {
+        out->detail = (uint64_t)slot;
+        return BUS_NEED_MAP;
+    }
+    uint64_t number = BUS_TAIL_NUMBER(at.tail) + 1;
+    if (((bus_segment *)log->maps[slot])->magic) control->recycled++;
+    bus_segment_begin((bus_segment *)log->maps[slot], control, number, at.next_offset,
+                      at.next_offset, log->map_bytes[slot]);
+    bus_store_release(&next->base_offset, at.next_offset);
+    next->end_offset = 0;
+    bus_store_release(&control->ring_numbers[slot], number);
+
+    bus_segment *sealed = (bus_segment *)at.base;
+    bus_frame_write_end(at.base, BUS_TAIL_POSITION(at.tail), at.next_offset, number, at.seed);
+    sealed->end_position = BUS_TAIL_POSITION(at.tail);
+    sealed->max_timestamp = at.max_timestamp;
+    bus_store_release(&sealed->end_offset, at.next_offset);
+    bus_store_release(&old->end_offset, at.next_offset);
+    at.max_timestamp = INT64_MIN;
+    publish(control, &at, BUS_TAIL(number, BUS_DATA_START));
+    log->active_slot = slot;
+    control->rolls++;
+    return BUS_APPENDED;
+}
+
+void bus_log_retire_before(bus_partition *control, uint64_t offset) {
+    uint64_t active = BUS_TAIL_NUMBER(bus_load_relaxed(&control->tail));
+    for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
+        uint64_t number = bus_load_relaxed(&control->ring_numbers[slot]);
+        if (number == 0 || number >= active || control->ring[slot].end_offset > offset) continue;
+        bus_store_release(&control->ring_numbers[slot], 0);
+    }
+    bus_fence_full();
+}
+
+int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number) {
+    bus_fetch_or(&reader->pins, (uint64_t)1 << slot);
+    bus_fence_full(); /* pairs with the fence in retire: a number cleared before it is seen below */
+    if (bus_load_acquire(&control->ring_numbers[slot]) == number) return 0;
+    bus_unpin(reader, slot);
+    return -1;
+}
+
+void bus_unpin(bus_reader *reader, int slot) {
+    bus_fetch_and(&reader->pins, ~((uint64_t)1 << slot));
+}
+
+int bus_is_pinned(const bus_partition *control, int slot) {
+    uint64_t high = bus_load_acquire(&control->readers_high);
+    if (high > BUS_READERS) high = BUS_READERS;
+    for (uint64_t i = 0; i < high; i++) {
+        const bus_reader *reader = &control->readers[i];
+        if (bus_load32_acquire(&reader->owner) == 0) continue;
+        if (bus_load_acquire(&reader->pins) >> slot & 1) return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,246 @@
+# What only the broker and the replica do with a partition.
+
+#: The broker and the replica never hold the lock for long; who does is stopped.
+cdef int64_t SUPERVISOR_LOCK_NS = 5_000_000_000
+
+
+cdef int create_segment_file(int hot_fd, str name, uint64_t size) except -1:
+    """A new file, its bytes reserved: a sparse map on a full tmpfs would kill the writer."""
+    fd = _os.open(name, _os.O_RDWR | _os.O_CREAT | _os.O_EXCL | _os.O_CLOEXEC | _os.O_NOFOLLOW,
+                  0o600, dir_fd=hot_fd)
+    try:
+        _os.posix_fallocate(fd, 0, size)
+    except OSError:
+        _os.close(fd)
+        _os.unlink(name, dir_fd=hot_fd)
+        raise
+    return fd
+
+
+cdef class Partition(HotLog):
+    """The hot log of one partition, with what the broker and its replica do to it."""
+
+    @staticmethod
+    def create(int hot_fd, *, uint64_t bus_id, uint64_t topic_id, uint32_t partition,
+               uint32_t flags, uint64_t segment_bytes, uint64_t hot_bytes,
+               uint64_t max_message_bytes, uint64_t offset_limit, uint64_t log_start_offset,
+               uint64_t base_offset, uint64_t previous_end, uint64_t number):
+        """Makes the control file and a first hot segment of 1 MiB, so that others can attach.
+
+        The control file gets its name last: who can open it finds it whole. Raises OSError.
+        """
+        cdef uint64_t first_bytes = 1 << 20
+        cdef Mapping mapping, first
+        cdef bus_partition *control
+        temporary = f"{topic_id}-{partition}.ctl.new"
+        fd = create_segment_file(hot_fd, temporary, sizeof(bus_partition))
+        try:
+            mapping = Mapping(fd, sizeof(bus_partition), writable=True)
+        finally:
+            _os.close(fd)
+        control = <bus_partition *>mapping.base
+        control.magic = BUS_MAGIC_PARTITION
+        control.version = BUS_LAYOUT_VERSION
+        control.bytes = sizeof(bus_partition)
+        control.bus_id = bus_id
+        control.topic_id = topic_id
+        control.partition = partition
+        control.flags = flags
+        control.segment_bytes = segment_bytes
+        control.hot_bytes = hot_bytes
+        control.max_message_bytes = max_message_bytes
+        control.offset_limit = offset_limit
+        control.log_start_offset = log_start_offset
+        control.high_watermark = base_offset
+        if bus_lock_create(&control.lock):
+            raise OSError("cannot create a robust mutex")
+        fd = create_segment_file(hot_fd, f"{topic_id}-{partition}.1.seg", first_bytes)
+        try:
+            first = Mapping(fd, first_bytes, writable=True)
+        finally:
+            _os.close(fd)
+        bus_segment_begin(<bus_segment *>first.base, control, number, base_offset, previous_end,
+                          first_bytes)
+        control.ring[0].serial = 1
+        control.ring[0].bytes = first_bytes
+        control.ring[0].base_offset = base_offset
+        control.ring_numbers[0] = number
+        control.ends[0].tail = control.tail = BUS_TAIL(number, BUS_DATA_START)
+        control.ends[0].next_offset = base_offset
+        control.ends[0].max_timestamp = INT64_MIN
+        bus_fence_full()
+        _os.rename(temporary, f"{topic_id}-{partition}.ctl", src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
+
+    # ---- the broker: files of the ring
+
+    def spare_wanted(self, uint64_t need=0):
+        """Bytes of the hot file that the ring lacks now, 0 if none; `need`: what a producer waits for."""
+        self.lock(SUPERVISOR_LOCK_NS)
+        try:
+            return bus_ring_wanted(self.control, need)
+        finally:
+            self.unlock()
+
+    def next_serial(self):
+        """A serial above all in the ring; only the broker makes files, so it is free."""
+        return 1 + max((slot.serial for slot in self.ring()), default=0)
+
+    def add_spare(self, uint64_t serial, uint64_t size):
+        """Puts an existing, allocated hot file into a free ring slot and wakes who waits for room."""
+        cdef int slot
+        self.lock(SUPERVISOR_LOCK_NS)
+        try:
+            for slot in range(BUS_RING_SLOTS):
+                if self.control.ring[slot].serial == 0:
+                    self.control.ring[slot].bytes = size
+                    self.control.ring[slot].base_offset = 0
+                    self.control.ring[slot].end_offset = 0
+                    bus_store_release(&self.control.ring_numbers[slot], 0)
+                    bus_store_release(&self.control.ring[slot].serial, serial)
+                    break
+            else:
+                raise _errors.NoSpaceError("all ring slots of the partition are in use")
+        finally:
+            self.unlock()
+        self.ring_space()
+
+    def surplus(self, uint64_t need=0):
+        """Takes useless files out of the ring; returns their serials, for unlinking."""
+        cdef uint64_t serial
+        serials = []
+        self.lock(SUPERVISOR_LOCK_NS)
+        try:
+            while True:
+                serial = bus_ring_drop_surplus(self.control, need)
+                if serial == 0:
+                    return serials
+                serials.append(serial)
+        finally:
+            self.unlock()
+
+    def roll(self):
+        """Seals the active segment now and opens the next; False if the ring has no room for one."""
+        cdef bus_appended out
+        cdef bus_append_status status = BUS_NEED_MAP
+        memset(&out, 0, sizeof(out))
+        if not self.writing:
+            self.start_writing()
+        while status == BUS_NEED_MAP:
+            self.lock(SUPERVISOR_LOCK_NS)
+            status = bus_log_roll(&self.log, 1, &out)
+            self.unlock()
+            if status == BUS_NEED_MAP:
+                self.map_slot(<int>out.detail)
+        if status == BUS_APPENDED:
+            self.ring_data()
+        return status == BUS_APPENDED
+
+    def retire_before(self, uint64_t offset):
+        """Takes sealed segments wholly below the offset out of the hot window."""
+        self.lock(SUPERVISOR_LOCK_NS)
+        bus_log_retire_before(self.control, offset)
+        self.unlock()
+        self.ring_space()
+
+    # ---- the broker: settings
+
+    def set_settings(self, *, flags=None, segment_bytes=None, hot_bytes=None,
+                     max_message_bytes=None):
+        if flags is not None:
+            bus_store32_release(&self.control.flags, flags)
+        if segment_bytes is not None:
+            bus_store_release(&self.control.segment_bytes, segment_bytes)
+        if hot_bytes is not None:
+            bus_store_release(&self.control.hot_bytes, hot_bytes)
+        if max_message_bytes is not None:
+            bus_store_release(&self.control.max_message_bytes, max_message_bytes)
+
+    def set_offset_limit(self, uint64_t offset):
+        """No offset at or above it may be given out. It must be on disk already."""
+        bus_store_release(&self.control.offset_limit, offset)
+        self.ring_space()
+
+    def set_log_start(self, uint64_t offset):
+        bus_store_release(&self.control.log_start_offset, offset)
+
+    def mark_deleted(self):
+        """Tells every attached client that the topic is gone."""
+        self.lock(SUPERVISOR_LOCK_NS)
+        bus_store32_release(&self.control.flags, self.control.flags | BUS_FLAG_DELETED)
+        self.unlock()
+        self.ring_data()
+        self.ring_durable()
+        self.ring_space()
+
+    def reap_readers(self, int client_slot, uint64_t generation):
+        """Frees the reader slots of a client that is proven dead; returns how many there were."""
+        cdef uint64_t i, high = min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
+        cdef int freed = 0
+        self.lock(SUPERVISOR_LOCK_NS)
+        for i in range(high):
+            if (self.control.readers[i].owner == <uint32_t>client_slot + 1
+                    and self.control.readers[i].generation == generation):
+                bus_store32_release(&self.control.readers[i].owner, 0)
+                freed += 1
+        self.unlock()
+        if freed:
+            self.ring_space()
+        return freed
+
+    # ---- the replica
+
+    def set_replica(self, uint32_t pid, uint32_t state):
+        bus_store32_release(&self.control.replica_pid, pid)
+        bus_store32_release(&self.control.replica_state, state)
+        self.ring_durable()
+
+    def publish_high_watermark(self, uint64_t offset, uint64_t fsync_ns):
+        """Every offset below it is verified and on disk. Wakes who waits for that, or for room."""
+        self.control.replica_fsync_ns = fsync_ns
+        if offset > self.control.high_watermark:
+            bus_store_release(&self.control.high_watermark, offset)
+        self.ring_durable()
+        self.ring_space()
+
+    cdef Mapping hot_segment(self, uint64_t number):
+        cdef int slot = bus_slot_of(self.control, number)
+        if slot < 0:
+            raise _errors.CorruptSegmentError(
+                f"hot segment {number} has left the ring before it was copied")
+        return self.map_slot(slot)
+
+    def copy(self, uint64_t number, uint64_t position, buffer, uint64_t next_offset):
+        """Copies whole frames of a hot segment into private memory and verifies the copies.
+
+        Returns (bytes copied, next offset, sealed, need). sealed: the end frame was copied too.
+        need: the next frame takes that many bytes, more than the buffer has (nothing was copied).
+        Raises CorruptRecordError naming segment, position, offset and reason.
+        """
+        cdef uint64_t tail = bus_load_acquire(&self.control.tail)
+        cdef Mapping mapping = self.hot_segment(number)
+        cdef uint64_t limit = mapping.bytes
+        cdef uint64_t need, size
+        cdef Py_buffer target
+        cdef bus_scan scan
+        if BUS_TAIL_NUMBER(tail) == number:
+            limit = min(BUS_TAIL_POSITION(tail), mapping.bytes)
+        PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
+        try:
+            with nogil:
+                need = bus_copy_frames(mapping.base, position, limit, next_offset,
+                                       <uint8_t *>target.buf, target.len, &scan)
+        finally:
+            PyBuffer_Release(&target)
+        if scan.error != BUS_FRAME_GOOD and scan.end_position == position:
+            self.control.corrupt_frames += 1
+            reason = bus_frame_state_text(scan.error).decode()
+            raise _errors.CorruptRecordError(
+                f"segment {number}, position {position}, offset {next_offset}: {reason}")
+        size = scan.end_position - position
+        return (size + (sizeof(bus_frame) if scan.sealed else 0), scan.next_offset,
+                bool(scan.sealed), need if size == 0 else 0)
+
+    def segment_header(self, uint64_t number):
+        """Header and index of a hot segment, as they are now."""
+        cdef Mapping mapping = self.hot_segment(number)
+        return PyBytes_FromStringAndSize(<char *>mapping.base, BUS_DATA_START)

@@ -1,0 +1,93 @@
+# Whole segment files: headers, scans, seals. For recovery, check and dump.
+
+SegmentHeader = _namedtuple(
+    "SegmentHeader",
+    "bus_id topic_id partition number base_offset previous_end bytes created_ns seed end_offset "
+    "end_position max_timestamp")
+Scan = _namedtuple("Scan", "end_position next_offset max_timestamp sealed error")
+
+
+def parse_header(data):
+    """The header of a segment file from its first bytes; CorruptSegmentError names a bad field."""
+    cdef Py_buffer buffer
+    cdef const bus_segment *s
+    cdef const char *error
+    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+    try:
+        s = <const bus_segment *>buffer.buf
+        error = bus_segment_header_error(s, max(<uint64_t>buffer.len, s.bytes)
+                                         if buffer.len >= <Py_ssize_t>sizeof(bus_segment) else 0)
+        if error != NULL:
+            raise _errors.CorruptSegmentError(error.decode())
+        return SegmentHeader(s.bus_id, s.topic_id, s.partition, s.number, s.base_offset,
+                             s.previous_end, s.bytes, s.created_ns, s.seed, s.end_offset,
+                             s.end_position, s.max_timestamp)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+def scan_segment(data, *, uint64_t start=0, uint64_t limit=0):
+    """Walks the frames of a whole segment and verifies every checksum.
+
+    `start` and `limit` are byte positions; 0 means the first frame and the end of the data. With a
+    start, offsets are counted from the frame found there. Returns where the valid frames end, the
+    offset after them, and why the walk stopped early, if it did.
+    """
+    cdef Py_buffer buffer
+    cdef bus_scan scan
+    cdef const uint8_t *base
+    cdef uint64_t first
+    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+    try:
+        base = <const uint8_t *>buffer.buf
+        if buffer.len < <Py_ssize_t>sizeof(bus_segment):
+            raise _errors.CorruptSegmentError("the file is shorter than a segment header")
+        if limit == 0 or limit > <uint64_t>buffer.len:
+            limit = buffer.len
+        first = (<const bus_segment *>base).base_offset
+        if start == 0:
+            start = BUS_DATA_START
+        elif start + sizeof(bus_frame) <= limit:
+            first = (<const bus_frame *>(base + start)).offset
+        with nogil:
+            bus_scan_frames(base, start, limit, first, &scan)
+        error = None
+        if scan.error != BUS_FRAME_GOOD:
+            error = bus_frame_state_text(scan.error).decode()
+        return Scan(scan.end_position, scan.next_offset, scan.max_timestamp, bool(scan.sealed), error)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+def seal_segment(int fd, uint64_t position, uint64_t next_offset):
+    """Ends a durable segment at that position, where a crash cut it: nothing behind it counts."""
+    cdef uint64_t size = _os.fstat(fd).st_size
+    cdef Mapping mapping = Mapping(fd, size, writable=True)
+    cdef bus_segment *segment = <bus_segment *>mapping.base
+    cdef bus_scan scan
+    cdef int i
+    if position + sizeof(bus_frame) > size:
+        raise _errors.CorruptSegmentError("no room for the end frame")
+    bus_scan_frames(mapping.base, BUS_DATA_START, position, segment.base_offset, &scan)
+    for i in range(BUS_INDEX_ENTRIES):
+        if segment.index[i].position >= position:
+            memset(&segment.index[i], 0, sizeof(bus_index_entry))
+    bus_frame_write_end(mapping.base, position, next_offset, segment.number + 1, segment.seed)
+    segment.max_timestamp = scan.max_timestamp
+    segment.end_position = position
+    segment.end_offset = next_offset
+    _os.fsync(fd)
+
+
+cdef extern from "<fcntl.h>" nogil:
+    int c_sync_file_range "sync_file_range" (int fd, int64_t offset, int64_t bytes, unsigned flags)
+    unsigned SYNC_FILE_RANGE_WRITE
+
+
+def sync_range(int fd, int64_t offset, int64_t length):
+    """Starts writing a range to disk without waiting: a hint, no promise. Raises OSError."""
+    cdef int result
+    with nogil:
+        result = c_sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE)
+    if result != 0:
+        raise OSError(errno, f"sync_file_range: {_os.strerror(errno)}")

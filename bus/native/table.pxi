@@ -1,0 +1,176 @@
+# Shared files as Python sees them: mapped bytes, ordered words, one robust mutex.
+import os as _os
+
+from bus import errors as _errors
+
+#: A blocked call looks for signals this often, so that Ctrl-C answers within 100 ms.
+cdef int64_t SLICE_NS = 50_000_000
+cdef int64_t MS = 1_000_000
+cdef int MADV_POPULATE_READ = 22
+cdef int MADV_POPULATE_WRITE = 23
+
+#: Raised in the child after every fork: handles from before it must be attached anew.
+cdef uint64_t forks = 0
+
+
+def _count_fork():
+    global forks
+    forks += 1
+
+
+_os.register_at_fork(after_in_child=_count_fork)
+
+
+def _layout():
+    names = {}
+    cdef int i = 0
+    while bus_layout_names[i].name != NULL:
+        names[bus_layout_names[i].name.decode()] = bus_layout_names[i].value
+        i += 1
+    return names
+
+
+LAYOUT = _layout()
+
+
+def crc32c(data, uint32_t crc=0):
+    """CRC-32C of a bytes-like object; pass the last result as `crc` to carry on."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+    try:
+        return bus_crc32c(crc, buffer.buf, buffer.len)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+def crc32c_implementation():
+    """'hardware' where the processor has the instruction, else 'table'."""
+    return "hardware" if bus_crc32c_has_hardware() else "table"
+
+
+cdef int64_t deadline_after(object timeout_ms) except? -1:
+    """Monotonic nanoseconds; None waits for ever."""
+    if timeout_ms is None:
+        return 9223372036854775807
+    return bus_now_ns() + <int64_t>min(max(timeout_ms * 1e6, 0), 9e15)
+
+
+cdef int64_t slice_until(int64_t deadline):
+    cdef int64_t left = deadline - bus_now_ns()
+    return max(<int64_t>0, min(left, SLICE_NS))
+
+
+cdef class Mapping:
+    """Mapped bytes of a file, unmapped when the last object that points into them is gone."""
+    cdef uint8_t *base
+    cdef uint64_t bytes
+    cdef bint writable
+
+    def __cinit__(self, int fd, uint64_t size, *, bint writable=False):
+        cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+        cdef void *at = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
+        if at == MAP_FAILED:
+            raise OSError(errno, f"cannot map {size} bytes: {_os.strerror(errno)}")
+        self.base = <uint8_t *>at
+        self.bytes = size
+        self.writable = writable
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.bytes)
+
+    def __len__(self):
+        return self.bytes
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.base, self.bytes, not self.writable, flags)
+
+    cdef void prefault(self):
+        """One call instead of one fault a page. A kernel before 5.14 says EINVAL: faults come later."""
+        madvise(self.base, self.bytes,
+                MADV_POPULATE_WRITE if self.writable else MADV_POPULATE_READ)
+
+
+cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline,
+                       str what) except -1:
+    """Goes on where bus_lock_nowait ended: BUS_LOCK_TAKEN or BUS_LOCK_OWNER_DIED, taken either way.
+
+    The GIL is released while waiting.
+    """
+    cdef int64_t part
+    while result == BUS_LOCK_BUSY:
+        part = slice_until(deadline)
+        if part == 0:
+            raise _errors.LockTimeoutError(
+                f"{what} is locked by thread {bus_lock_owner(lock)}, which does not let go: it is "
+                "stopped or very slow; continue or kill it")
+        with nogil:
+            result = bus_lock_wait(lock, part)
+        if result == BUS_LOCK_BUSY:
+            PyErr_CheckSignals()
+    if result == BUS_LOCK_LOST:
+        raise _errors.CorruptSegmentError(
+            f"the lock of {what} is unusable: its shared memory was overwritten; restart the bus")
+    return result
+
+
+cdef class Table:
+    """A shared file, mapped, with at most one robust mutex and words read and written in order.
+
+    Word positions are bytes from the start of the file; 64-bit words stand on multiples of 8, 32-bit
+    words on multiples of 4. IndexError is raised for a position outside the file.
+    """
+    cdef Mapping mapping
+    cdef bus_mutex *mutex
+    cdef readonly object view
+
+    def __init__(self, int fd, uint64_t size, *, int64_t mutex_at=-1, bint writable=True):
+        self.mapping = Mapping(fd, size, writable=writable)
+        self.view = memoryview(self.mapping)
+        self.mutex = <bus_mutex *>self.at(mutex_at, 64) if mutex_at >= 0 else NULL
+
+    cdef void *at(self, int64_t position, int size) except NULL:
+        if position < 0 or position % min(size, 8) or position + size > <int64_t>self.mapping.bytes:
+            raise IndexError(f"no {size}-byte word at {position}")
+        return self.mapping.base + position
+
+    def __len__(self):
+        return self.mapping.bytes
+
+    def create_mutex(self):
+        """Initialises the mutex; once, by the creator, before anyone else can see the file."""
+        cdef int error = bus_lock_create(self.mutex)
+        if error:
+            raise OSError(error, "cannot create a robust mutex")
+
+    def lock(self, timeout_ms):
+        """Takes the mutex. True: its holder died; repair what it guards, then call repaired()."""
+        return BUS_LOCK_OWNER_DIED == wait_for_lock(
+            self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms), "a shared table")
+
+    def repaired(self):
+        bus_lock_repaired(self.mutex)
+
+    def unlock(self):
+        bus_unlock(self.mutex)
+
+    @property
+    def owner_tid(self):
+        """Thread id of the lock's holder, 0 if it is free; for messages."""
+        return bus_lock_owner(self.mutex)
+
+    def load_acquire(self, int64_t at):
+        return bus_load_acquire(<uint64_t *>self.at(at, 8))
+
+    def store_release(self, int64_t at, uint64_t value):
+        bus_store_release(<uint64_t *>self.at(at, 8), value)
+
+    def add(self, int64_t at, uint64_t value):
+        """Adds atomically and returns the value before."""
+        return bus_fetch_add(<uint64_t *>self.at(at, 8), value)
+
+    def load32_acquire(self, int64_t at):
+        return bus_load32_acquire(<uint32_t *>self.at(at, 4))
+
+    def store32_release(self, int64_t at, uint32_t value):
+        bus_store32_release(<uint32_t *>self.at(at, 4), value)

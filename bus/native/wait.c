@@ -1,0 +1,81 @@
+#define _GNU_SOURCE /* sem_clockwait */
+#include "wait.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "atomics.h"
+#include "lock.h"
+
+void bus_bell_name(const bus_control *control, int slot, char name[BUS_BELL_NAME]) {
+    snprintf(name, BUS_BELL_NAME, "/bus-%016" PRIx64 "-%016" PRIx64 "-%d-%" PRIu64, control->bus_id,
+             control->hot_id, slot, bus_load_acquire(&control->clients[slot].generation));
+}
+
+static void forget(bus_bells *bells, int slot) {
+    if (bells->semaphores[slot]) sem_close(bells->semaphores[slot]);
+    bells->semaphores[slot] = NULL;
+}
+
+sem_t *bus_bell(bus_bells *bells, int slot) {
+    const bus_client *client = &bells->control->clients[slot];
+    uint64_t generation = bus_load_acquire(&client->generation);
+    if (bells->semaphores[slot] && bells->generations[slot] == generation)
+        return bells->semaphores[slot];
+    forget(bells, slot);
+    char name[BUS_BELL_NAME];
+    bus_bell_name(bells->control, slot, name);
+    sem_t *semaphore = sem_open(name, 0);
+    if (semaphore == SEM_FAILED) return NULL;
+    bells->semaphores[slot] = semaphore;
+    bells->generations[slot] = generation;
+    return semaphore;
+}
+
+void bus_bell_ring(bus_bells *bells, int slot) {
+    sem_t *semaphore = bus_bell(bells, slot);
+    int value;
+    /* A bell that nobody answers must not count up to SEM_VALUE_MAX. */
+    if (semaphore && sem_getvalue(semaphore, &value) == 0 && value < 2) sem_post(semaphore);
+}
+
+int bus_bell_wait(bus_bells *bells, int slot, int64_t timeout_ns) {
+    sem_t *semaphore = bus_bell(bells, slot);
+    if (!semaphore) return -1;
+    int64_t deadline = bus_now_ns() + timeout_ns;
+    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    return sem_clockwait(semaphore, CLOCK_MONOTONIC, &until) == 0;
+}
+
+void bus_bells_close(bus_bells *bells) {
+    for (int slot = 0; slot < BUS_CLIENTS; slot++) forget(bells, slot);
+}
+
+void bus_sleeper_set(bus_sleepers *sleepers, int slot) {
+    bus_fetch_or(&sleepers->words[slot / 64], (uint64_t)1 << slot % 64);
+    bus_fetch_or(&sleepers->summary, (uint64_t)1 << slot / 64);
+    bus_fence_full(); /* pairs with the fence in bus_wake */
+}
+
+/* The summary bit stays: clearing it could hide a neighbour. The next waker clears it. */
+void bus_sleeper_clear(bus_sleepers *sleepers, int slot) {
+    bus_fetch_and(&sleepers->words[slot / 64], ~((uint64_t)1 << slot % 64));
+}
+
+int bus_wake(bus_sleepers *sleepers, bus_bells *bells) {
+    int rung = 0;
+    bus_fence_full(); /* pairs with the fence in bus_sleeper_set */
+    uint64_t summary = bus_load_relaxed(&sleepers->summary);
+    for (; summary; summary &= summary - 1) {
+        int word = __builtin_ctzll(summary);
+        if (word >= BUS_CLIENTS / 64) break;
+        bus_fetch_and(&sleepers->summary, ~((uint64_t)1 << word)); /* before the words are taken */
+        for (uint64_t bits = bus_exchange(&sleepers->words[word], 0); bits; bits &= bits - 1) {
+            bus_bell_ring(bells, word * 64 + __builtin_ctzll(bits));
+            rung++;
+        }
+    }
+    return rung;
+}
