@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+from bus.address import Address, resolve_address
 from bus.check.committed import GroupOffsets, check_offsets, check_reach
 from bus.check.copies import check_copies
 from bus.check.damage import Damage, Findings
@@ -16,7 +17,7 @@ from bus.check.hot import HotPartition, check_ring, read_hot
 from bus.check.partition import check_partition
 from bus.check.segment import Expected, SegmentFacts
 from bus.check.topics import CheckedTopic, read_topics
-from bus.directory import Address, BusDirectory, boot_id, resolve_address
+from bus.directory import BusDirectory, boot_id
 from bus.errors import CorruptSegmentError
 
 Progress = Callable[[int], None]
