@@ -31,6 +31,7 @@ from bus.errors import (
     UnsafeDirectoryError,
     error_named,
 )
+from bus.forks import drop_in_child
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 #: the status of a full bus: 1024 clients and some thousand partitions at about 300 bytes
@@ -42,6 +43,10 @@ _READ_BYTES: Final = 1 << 16
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 log = logging.getLogger(__name__)
+
+
+class ReplyLostError(BrokerNotRunningError):
+    """Raised when the connection broke after the request was sent: it may have been done."""
 
 
 def _line(message: dict[str, Any], limit: int) -> bytes:
@@ -75,6 +80,7 @@ class ControlClient:
         self._unread = bytearray()
         self._last_id = 0
         self._socket = self._connect(directory)
+        drop_in_child(self)
 
     def _connect(self, directory: BusDirectory) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -97,12 +103,23 @@ class ControlClient:
             f"no broker is running in {self._path}: {why}; start one with: bus serve {self._path}"
         )
 
+    def _reply_lost(self, op: str, why: str) -> ReplyLostError:
+        self.close()
+        return ReplyLostError(
+            f"the broker in {self._path} {why} before it answered {op!r}; look whether it was done"
+        )
+
     def fileno(self) -> int:
         """Descriptor of the socket, -1 when closed."""
         return self._socket.fileno()
 
     def close(self) -> None:
         """End the connection; the broker then looks whether this client is dead. Idempotent."""
+        self._socket.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: the connection stays the parent's."""
+        self._lock = threading.Lock()  # a thread that is not here any more may have held it
         self._socket.close()
 
     def send(self, op: str, /, **args: Any) -> None:
@@ -115,8 +132,8 @@ class ControlClient:
     ) -> dict[str, Any]:
         """Ask and wait for the answer.
 
-        Raises what the broker raised, BrokerNotRunningError if the connection broke and
-        BusTimeoutError if no answer came in time.
+        Raises what the broker raised, BrokerNotRunningError if nobody took the request,
+        ReplyLostError if the connection broke then, BusTimeoutError if no answer came in time.
         """
         timeout_s = self._timeout_s if call_timeout_s is None else call_timeout_s
         with self._lock:
@@ -155,16 +172,14 @@ class ControlClient:
         while (end := self._unread.find(b"\n", searched)) < 0:
             searched = len(self._unread)
             if searched > REPLY_BYTES_MAX:
-                self.close()
-                raise self._gone("it answered with a line that is too long")
+                raise self._reply_lost(op, "sent a line that is too long")
             self._unread += self._read_some(op, deadline)
         line = bytes(self._unread[:end])
         del self._unread[: end + 1]
         try:
             reply = json.loads(line)
         except ValueError as error:
-            self.close()
-            raise self._gone("it answered with something that is not JSON") from error
+            raise self._reply_lost(op, "sent something that is not JSON") from error
         return reply if isinstance(reply, dict) else {}
 
     def _read_some(self, op: str, deadline: float) -> bytes:
@@ -179,11 +194,9 @@ class ControlClient:
                 f"the broker in {self._path} did not answer {op!r} in time; see its log"
             ) from error
         except OSError as error:
-            self.close()
-            raise self._gone(f"the connection is lost ({error.strerror or error})") from error
+            raise self._reply_lost(op, f"was lost ({error.strerror or error})") from error
         if not data:
-            self.close()
-            raise self._gone("it closed the connection")
+            raise self._reply_lost(op, "closed the connection")
         return data
 
 
