@@ -31,25 +31,32 @@ _ATTEMPTS: Final = 3
 
 
 class HotView:
-    """The hot directory as a client sees it. Attributes: `fd`, `control`, `hot_id`, `path`."""
+    """The hot directory as a client sees it. Attributes: `fd`, `control`, `hot_id`, `path`.
+
+    The descriptor is closed when nobody holds the view any more: attached partitions open their
+    segments by its number, and must never find another directory there.
+    """
 
     def __init__(self, directory: BusDirectory, runtime: Runtime) -> None:
         """Open and check it. Raises NamespaceError, UnsupportedVersionError, DirectoryError."""
+        self.fd = -1
         self.path = Path(runtime.hot_dir)
         self.fd = files.open_directory(self.path)
-        try:
-            self.control = _open_control(self.fd)
-            check_control(self.control, directory, self.path / CONTROL_FILE)
-            self.hot_id = _word(self.control, "hot_id")
-        except BaseException:
-            self.close()
-            raise
+        self.control = _open_control(self.fd)
+        check_control(self.control, directory, self.path / CONTROL_FILE)
+        self.hot_id = _word(self.control, "hot_id")
 
-    def close(self) -> None:
-        """Give the descriptor back; what is mapped stays. Idempotent."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class HotBells(Bells):
+    """Doorbells that keep the hot directory open; every attached partition holds them."""
+
+    def __init__(self, hot: HotView) -> None:
+        super().__init__(hot.control)
+        self.hot = hot
 
 
 def _open_control(hot_fd: int) -> Table:
@@ -98,7 +105,7 @@ class Attachment:
         self.control_client = control_client
         self.hot = hot
         self.slot = slot
-        self.bells = Bells(hot.control)
+        self.bells = HotBells(hot)
 
     def leave(self) -> None:
         """Free the slot, end the connection. Idempotent."""
@@ -106,13 +113,11 @@ class Attachment:
             self.slot.release()
         finally:
             self.control_client.close()
-            self.hot.close()
 
     def abandon(self) -> None:
         """Let go without touching what is shared: in a forked child it is the parent's."""
         self.slot.after_fork()
         self.control_client.after_fork()
-        self.hot.close()
 
 
 def attach(
@@ -159,11 +164,7 @@ def _attach(
     if runtime is None:
         raise BrokerNotRunningError(f"the broker in {directory.path} wrote no runtime.json")
     hot = HotView(directory, runtime)
-    try:
-        slot = ClientSlot.take(directory, hot.control, role, client_id)
-    except BaseException:
-        hot.close()
-        raise
+    slot = ClientSlot.take(directory, hot.control, role, client_id)
     attachment = Attachment(connection, hot, slot)
     try:
         answer = greet(connection, slot, role, client_id)

@@ -26,7 +26,7 @@ from bus.errors import (
     ClosedError,
     UnknownTopicOrPartitionError,
 )
-from bus.files import explained
+from bus.files import translate
 from bus.forks import drop_in_child
 from bus.liveness import ROLE_NAMES, ClientSlot, describe_holder
 from bus.native.core import LAYOUT, Bells, Partition, Table
@@ -255,6 +255,16 @@ class Client:
             self._attach()
             return self._here.control_client
 
+    def reconnect(self) -> bool:
+        """Connect again after the broker, or the whole bus, was gone.
+
+        True if the bus is a new one, and this client is attached anew: caches are void.
+        """
+        before = self.attachments
+        if not self.ensure():
+            self._connect_again(self._here.control_client)
+        return self.attachments != before
+
     def _same_bus(self, hot: HotView) -> bool:
         """True if the broker that answers now adopted the hot directory that we are in."""
         runtime = self.directory.read_runtime()
@@ -308,19 +318,23 @@ class Client:
                 f"topic {topic.name!r} has no partition {partition}: it has"
                 f" 0 to {topic.partitions - 1}"
             )
+        what = f"partition {partition} of topic {topic.name!r} (id {topic.id})"
         with suppress(FileNotFoundError):
-            return self._map(topic, partition)
+            return self._map(topic, partition, what)
         # on disk, but not in RAM: only the broker can make it, or say that the topic is gone
         self.call("topic", name=topic.name, create=False)
         try:
-            with explained(f"partition {partition} of topic {topic.name!r}"):
-                return self._map(topic, partition)
-        except Exception as error:
+            return self._map(topic, partition, what)
+        except FileNotFoundError as error:
             raise UnknownTopicOrPartitionError(
-                f"partition {partition} of topic {topic.name!r} (id {topic.id}) cannot be attached"
-                f" ({error}); the topic may have been deleted and made again"
+                f"{what} is gone; the topic was deleted, and perhaps made again: ask for it anew"
             ) from error
 
-    def _map(self, topic: Topic, partition: int) -> Partition:
+    def _map(self, topic: Topic, partition: int, what: str) -> Partition:
         here = self._here
-        return Partition(here.hot.fd, topic.id, partition, here.bells, here.slot.slot)
+        try:
+            return Partition(here.hot.fd, topic.id, partition, here.bells, here.slot.slot)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise translate(error, what) from error
