@@ -1,0 +1,1 @@
+"""One module per transport, each used as its own documentation says."""

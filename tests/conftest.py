@@ -1,0 +1,30 @@
+"""Fixtures: every bus that a test uses is stopped, checked and looked for when the test ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus.broker import Broker
+from tests.buses import end_bus
+
+
+@pytest.fixture
+def bus_dir(tmp_path: Path) -> Iterator[Path]:
+    """A fresh bus directory, not made yet: the first client or broker makes it.
+
+    When the test ends, the bus is stopped, `bus check` must find no damage, and no process,
+    semaphore or shared-memory object of it may be left.
+    """
+    path = tmp_path / "bus"
+    yield path
+    if path.exists():
+        wrong = end_bus(path)
+        assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def broker(bus_dir: Path) -> Iterator[Broker]:
+    """A running broker for `bus_dir`."""
+    with Broker(bus_dir) as running:
+        yield running

@@ -1,0 +1,1 @@
+"""The native core, tested in C and under the sanitizers."""
