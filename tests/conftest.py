@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bus.broker import Broker
-from tests.buses import end_bus
+if TYPE_CHECKING:
+    from bus.broker import Broker
 
 
 @pytest.fixture
@@ -16,6 +17,8 @@ def bus_dir(tmp_path: Path) -> Iterator[Path]:
     When the test ends, the bus is stopped, `bus check` must find no damage, and no process,
     semaphore or shared-memory object of it may be left.
     """
+    from tests.buses import end_bus
+
     path = tmp_path / "bus"
     yield path
     if path.exists():
@@ -24,7 +27,9 @@ def bus_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def broker(bus_dir: Path) -> Iterator[Broker]:
+def broker(bus_dir: Path) -> Iterator["Broker"]:
     """A running broker for `bus_dir`."""
+    from bus.broker import Broker
+
     with Broker(bus_dir) as running:
         yield running
