@@ -173,6 +173,8 @@ cdef class Cursor:
     cdef bint refill(self) except -1:
         """Finds out how far may be read now. False: everything has been read."""
         cdef uint64_t tail
+        if self.reader is None:
+            raise _errors.ClosedError("the consumer is closed")
         if not self.placed:
             return self.locate()
         tail = bus_load_acquire(&self.log.control.tail) # pairs with publish in log.c
@@ -331,18 +333,33 @@ cdef class ConsumerCore:
     """Iteration without detours: the next record of the current cursor, as long as there is one."""
     cdef Cursor current
     cdef Py_ssize_t budget # records until `_advance` looks after commits, groups and fairness
+    cdef Table group       # keeps group_word mapped
+    cdef uint64_t *group_word # generation of the consumer group, or NULL
+    cdef uint64_t group_seen
 
     def __iter__(self):
         return self
 
     def __next__(self):
         cdef ConsumerRecord record
-        if self.current is not None and self.budget > 0:
-            record = self.current.next_record()
+        if self.current is not None and self.budget > 0 and not self.rebalance_due():
+            try:
+                record = self.current.next_record()
+            except _errors.OffsetOutOfRangeError:
+                record = None # `_advance` meets it again and knows the policy
             if record is not None:
                 self.budget -= 1
                 return record
         return self._advance()
+
+    cdef inline bint rebalance_due(self) noexcept:
+        return self.group_word != NULL and bus_load_relaxed(self.group_word) != self.group_seen
+
+    def _watch(self, Table group, int64_t at, uint64_t seen):
+        """`__next__` goes through `_advance` as soon as the word at `at` is not `seen`."""
+        self.group = group
+        self.group_word = NULL if group is None else <uint64_t *>group.at(at, 8)
+        self.group_seen = seen
 
     def _advance(self):
         raise StopIteration

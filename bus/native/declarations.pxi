@@ -196,6 +196,7 @@ cdef extern from "log.h" nogil:
     int bus_slot_of(const bus_partition *control, uint64_t number)
     int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number)
     void bus_unpin(bus_reader *reader, int slot)
+    int bus_is_pinned(const bus_partition *control, int slot)
     void bus_segment_begin(bus_segment *segment, const bus_partition *control, uint64_t number,
                            uint64_t base_offset, uint64_t previous_end, uint64_t bytes)
     uint64_t BUS_TAIL(uint64_t number, uint64_t position)
@@ -221,6 +222,9 @@ cdef extern from "segment.h" nogil:
     uint64_t bus_find_time(const uint8_t *base, uint64_t limit, int64_t timestamp,
                            uint64_t *offset, int64_t *found)
     const char *bus_segment_header_error(const bus_segment *segment, uint64_t file_bytes)
+
+cdef extern from "murmur2.h" nogil:
+    uint32_t bus_murmur2(const void *data, size_t length)
 
 cdef extern from "wait.h" nogil:
     ctypedef struct bus_bells:

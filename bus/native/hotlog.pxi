@@ -20,6 +20,8 @@ cdef class HotLog:
     cdef readonly Bells bells
     cdef readonly int client_slot
     cdef bint writing
+    #: log end offset after the last record that this process appended; 0: none
+    cdef readonly uint64_t sent_end
     #: called as blocked(partition, status, detail, deadline_ns): sleeps a while or raises
     cdef public object blocked
     #: called as attention(partition, need_bytes): tells the broker to look after the ring
@@ -135,6 +137,7 @@ cdef class HotLog:
             bus_unlock(&self.control.lock)
             if out.done != before:
                 before = out.done
+                self.sent_end = out.last_offset + 1
                 bus_wake(&self.control.data, &self.bells.bells)
             if out.attention:
                 out.attention = 0

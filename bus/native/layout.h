@@ -291,7 +291,7 @@ typedef struct {
     uint32_t topic;         /* id; 0: free */
     uint32_t partition;
     uint32_t owner;         /* member slot + 1; 0: nobody */
-    uint32_t offsets_entry; /* its entry in the offsets file */
+    uint32_t target;        /* member slot + 1 that the plan gives it to; 0: nobody */
 } bus_owner;
 static_assert(sizeof(bus_owner) == 16, "owner slot");
 
@@ -304,7 +304,8 @@ typedef struct {
     uint64_t generation;    /* raised by every join, leave, death and change of subscription */
     uint32_t owners_count;
     uint32_t flags;         /* 1: the group is deleted */
-    uint64_t reserved[2];
+    uint64_t planned;       /* generation that the targets belong to; stored last */
+    uint64_t reserved;
     bus_mutex lock;         /* guards this table and the group's offsets file */
     char room[BUS_PAGE - 128];
     bus_member members[BUS_GROUP_MEMBERS];

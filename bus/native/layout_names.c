@@ -1,6 +1,6 @@
 #include "layout_names.h"
 
-#include "layout.h"
+#include "log.h"
 
 #define CONSTANT(name) {#name, (uint64_t)(name)}
 #define SIZE(type) {"sizeof." #type, sizeof(type)}
@@ -19,7 +19,9 @@ const bus_layout_name bus_layout_names[] = {
     CONSTANT(BUS_TYPE_RECORD), CONSTANT(BUS_TYPE_PAD), CONSTANT(BUS_TYPE_END),
     CONSTANT(BUS_TYPE_CONTROL), CONSTANT(BUS_CODEC_MASK), CONSTANT(BUS_ATTR_APPEND_TIME),
     CONSTANT(BUS_ATTR_TRANSACTIONAL), CONSTANT(BUS_ATTR_NULL_KEY), CONSTANT(BUS_ATTR_NULL_VALUE),
-    CONSTANT(BUS_ATTR_ALIGNED),
+    CONSTANT(BUS_ATTR_ALIGNED), CONSTANT(BUS_WAIT_SPARE), CONSTANT(BUS_WAIT_REPLICA),
+    CONSTANT(BUS_WAIT_READER), CONSTANT(BUS_WAIT_OFFSETS), CONSTANT(BUS_TOPIC_DELETED),
+    CONSTANT(BUS_BROKEN),
     SIZE(bus_control), SIZE(bus_client), SIZE(bus_partition), SIZE(bus_end), SIZE(bus_ring_slot),
     SIZE(bus_reader), SIZE(bus_segment), SIZE(bus_index_entry), SIZE(bus_frame), SIZE(bus_members),
     SIZE(bus_member), SIZE(bus_owner), SIZE(bus_offsets), SIZE(bus_offset_entry),
@@ -64,14 +66,14 @@ const bus_layout_name bus_layout_names[] = {
     FIELD(bus_frame, producer),
     FIELD(bus_members, magic), FIELD(bus_members, version), FIELD(bus_members, bytes),
     FIELD(bus_members, bus_id), FIELD(bus_members, group_id), FIELD(bus_members, generation),
-    FIELD(bus_members, owners_count), FIELD(bus_members, flags), FIELD(bus_members, lock),
+    FIELD(bus_members, owners_count), FIELD(bus_members, flags), FIELD(bus_members, planned), FIELD(bus_members, lock),
     FIELD(bus_members, members), FIELD(bus_members, owners),
     FIELD(bus_member, client), FIELD(bus_member, topics_count),
     FIELD(bus_member, client_generation), FIELD(bus_member, joined), FIELD(bus_member, strategy),
     FIELD(bus_member, pid), FIELD(bus_member, seen), FIELD(bus_member, client_id),
     FIELD(bus_member, instance_id), FIELD(bus_member, topics),
     FIELD(bus_owner, topic), FIELD(bus_owner, partition), FIELD(bus_owner, owner),
-    FIELD(bus_owner, offsets_entry),
+    FIELD(bus_owner, target),
     FIELD(bus_offsets, magic), FIELD(bus_offsets, version), FIELD(bus_offsets, header_crc),
     FIELD(bus_offsets, bus_id), FIELD(bus_offsets, group_id), FIELD(bus_offsets, name_length),
     FIELD(bus_offsets, name),

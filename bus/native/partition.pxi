@@ -91,7 +91,7 @@ cdef class Partition(HotLog):
         self.lock(SUPERVISOR_LOCK_NS)
         try:
             for slot in range(BUS_RING_SLOTS):
-                if self.control.ring[slot].serial == 0:
+                if self.control.ring[slot].serial == 0 and not bus_is_pinned(self.control, slot):
                     self.control.ring[slot].bytes = size
                     self.control.ring[slot].base_offset = 0
                     self.control.ring[slot].end_offset = 0

@@ -115,8 +115,8 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
     int free_slot = 0;
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
         const bus_ring_slot *file = &control->ring[slot];
-        if (!file->serial) {
-            free_slot = 1;
+        if (!file->serial) { /* pins are per slot: one that is still set would hold a new file */
+            free_slot |= !bus_is_pinned(control, slot);
             continue;
         }
         if (bus_load_relaxed(&control->ring_numbers[slot]) == number) active = file->bytes;

@@ -43,6 +43,16 @@ def crc32c(data, uint32_t crc=0):
         PyBuffer_Release(&buffer)
 
 
+def murmur2(data):
+    """Kafka's murmur2 of a bytes-like object, as an unsigned 32-bit number."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+    try:
+        return bus_murmur2(buffer.buf, buffer.len)
+    finally:
+        PyBuffer_Release(&buffer)
+
+
 def crc32c_implementation():
     """'hardware' where the processor has the instruction, else 'table'."""
     return "hardware" if bus_crc32c_has_hardware() else "table"
