@@ -1,0 +1,51 @@
+"""What a broker does as a process among others: one per directory, detached, reporting."""
+
+import json
+import os
+from contextlib import suppress
+from typing import Any
+
+from bus.directory import BROKER_LOCK, BROKER_LOG, BusDirectory
+from bus.errors import BrokerAlreadyRunningError
+from bus.liveness import lock_byte
+
+
+def take_broker_lock(directory: BusDirectory) -> int:
+    """The descriptor that holds broker.lock, for the broker's life.
+
+    Raises BrokerAlreadyRunningError naming the pid of the broker that holds it.
+    """
+    fd = directory.open_lock(BROKER_LOCK)
+    if lock_byte(fd, 0):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+    holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+    os.close(fd)
+    raise BrokerAlreadyRunningError(
+        f"a broker runs in {directory.path} already, pid {holder}; use it, or end it with:"
+        f" bus stop {directory.path}"
+    )
+
+
+def log_to_file(directory: BusDirectory) -> None:
+    """Sends stdout and stderr to broker.log, as a daemon does."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(BROKER_LOG, flags, 0o600, dir_fd=directory.fd)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def report(ready_fd: int | None, message: dict[str, Any]) -> None:
+    """Tells whoever started this process, in one line, that it is ready or why it is not."""
+    if ready_fd is None:
+        return
+    with suppress(BrokenPipeError), open(ready_fd, "wb", buffering=0) as pipe:
+        pipe.write(json.dumps(message).encode() + b"\n")
+
+
+def become_daemon() -> None:
+    """Lets the first process end at once, so that the client that started it has no child."""
+    if os.fork():
+        os._exit(0)

@@ -1,0 +1,146 @@
+"""The durable segment files of one partition: their names, their creation, their removal.
+
+    topics/NAME/P/00000000000000000000.log    named by base offset; the name is the index
+
+Truth. A file appears under its name only when its header and its whole length are on disk
+(temporary name, fallocate, fsync, rename, fsync of the directory), so every file found after a
+power loss has a header. All files but the newest one are sealed and complete: the replica syncs
+a file to its end before it makes the next one. Recovery therefore scans the newest file alone.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bus.errors import NoSpaceError
+from bus.native.core import LAYOUT, SegmentHeader, parse_header
+
+#: Digits of a base offset in a file name: the width of the largest 63-bit offset, and one more.
+NAME_DIGITS: Final = 20
+SUFFIX: Final = ".log"
+TEMPORARY_SUFFIX: Final = ".log.tmp"
+#: A file that recovery could not read is kept under this name for people to look at.
+DAMAGED_SUFFIX: Final = ".log.damaged"
+
+#: Header, index and everything else before the first frame, in bytes.
+DATA_START: Final = LAYOUT["sizeof.bus_segment"]
+#: The part of the header that never changes after creation; the seal fields follow it.
+IDENTITY_BYTES: Final = LAYOUT["bus_segment.end_offset"]
+
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def segment_name(base_offset: int) -> str:
+    """The file name of the durable segment that begins at `base_offset`."""
+    return f"{base_offset:0{NAME_DIGITS}d}{SUFFIX}"
+
+
+def list_segments(partition_dir: Path | int) -> list[int]:
+    """The base offsets of all durable segments in a directory, ascending."""
+    return sorted(
+        int(name[:NAME_DIGITS])
+        for name in os.listdir(partition_dir)
+        if len(name) == NAME_DIGITS + len(SUFFIX)
+        and name.endswith(SUFFIX)
+        and name[:NAME_DIGITS].isdigit()
+    )
+
+
+@contextmanager
+def open_dir(path: Path) -> Iterator[int]:
+    """The descriptor of a directory, for the time of a `with` block."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_segment(dir_fd: int, base_offset: int, *, writable: bool = False) -> int:
+    """A descriptor of the durable segment that begins at `base_offset`."""
+    flags = _FLAGS if writable else os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(segment_name(base_offset), flags, dir_fd=dir_fd)
+
+
+def read_header(dir_fd: int, base_offset: int) -> SegmentHeader:
+    """The checked header of a durable segment. Raises CorruptSegmentError naming the field."""
+    fd = open_segment(dir_fd, base_offset)
+    try:
+        return parse_header(os.pread(fd, DATA_START, 0))
+    finally:
+        os.close(fd)
+
+
+def identity_of(header: bytes) -> bytes:
+    """The header of a new durable file: the hot one's without index and seal.
+
+    Those two describe frames that are not in the durable file yet.
+    """
+    return header[:IDENTITY_BYTES] + bytes(DATA_START - IDENTITY_BYTES)
+
+
+def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) -> int:
+    """A new segment file of `size` bytes under its temporary name, not yet synced.
+
+    Raises NoSpaceError when the filesystem is full; no half file is left then.
+    """
+    name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
+    fd = os.open(name, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        os.pwrite(fd, header, 0)
+    except OSError as error:
+        os.close(fd)
+        os.unlink(name, dir_fd=dir_fd)  # ext4 keeps what it had allocated before it gave up
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                f"no room for a durable segment of {size} bytes ({name}): {error.strerror};"
+                " free space on the filesystem of the bus directory, the replica tries again"
+            ) from error
+        raise
+    return fd
+
+
+def publish_temporary(dir_fd: int, base_offset: int, fd: int) -> None:
+    """Gives a temporary file its name, after its bytes and before its directory are synced."""
+    os.fsync(fd)
+    name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
+    os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    os.fsync(dir_fd)
+
+
+def create_segment(dir_fd: int, base_offset: int, header: bytes, size: int) -> int:
+    """A new durable segment, on disk with its name and full length before this returns."""
+    fd = create_temporary(dir_fd, base_offset, header, size)
+    try:
+        publish_temporary(dir_fd, base_offset, fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def remove_segments(dir_fd: int, base_offsets: list[int]) -> None:
+    """Deletes segments, oldest first, so that what remains is always a whole end of the log."""
+    for base_offset in base_offsets:
+        os.unlink(segment_name(base_offset), dir_fd=dir_fd)
+    if base_offsets:
+        os.fsync(dir_fd)
+
+
+def set_aside(dir_fd: int, base_offset: int) -> str:
+    """Takes an unreadable segment out of the log, keeping its bytes; returns its new name."""
+    name = f"{base_offset:0{NAME_DIGITS}d}{DAMAGED_SUFFIX}"
+    os.rename(segment_name(base_offset), name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    os.fsync(dir_fd)
+    return name
+
+
+def remove_leftovers(dir_fd: int) -> None:
+    """Deletes temporary files of a replica that died before it could name them."""
+    for name in os.listdir(dir_fd):
+        if name.endswith(TEMPORARY_SUFFIX):
+            os.unlink(name, dir_fd=dir_fd)

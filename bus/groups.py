@@ -1,0 +1,178 @@
+"""The files of consumer groups, as the broker makes, syncs and deletes them.
+
+A group exists if and only if its offset table does (truth, in the bus directory); the members
+table in the hot directory is made anew with the hot directory. What is in the tables is the
+business of `bus.offsets` and `bus.members`.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from bus.catalog import Catalog
+from bus.config import GROUPS_MAX, check_group_id
+from bus.directory import BusDirectory, offsets_name
+from bus.errors import (
+    BusError,
+    CorruptSegmentError,
+    GroupIdNotFoundError,
+    InvalidGroupIdError,
+)
+from bus.group_admin import describe_group, mark_deleted, remove_client
+from bus.hotdir import HotDirectory
+from bus.members import MemberTable, create_members_file, members_file_name
+from bus.native.core import Bells
+from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
+
+logger = logging.getLogger(__name__)
+
+SUFFIX: Final = ".offsets"
+#: A file's time of change is this coarse at worst: within it, a second change may not show.
+CLOCK_TICK_NS: Final = 20_000_000
+
+
+@dataclass(eq=False)
+class OpenGroup:
+    """A group with its two tables open."""
+
+    id: int
+    name: str
+    members: MemberTable
+    offsets: OffsetTable
+    #: time of the last change that is on disk, ns
+    synced_ns: int = 0
+
+
+class Groups:
+    """All consumer groups of one bus."""
+
+    def __init__(
+        self, directory: BusDirectory, hot: HotDirectory, bells: Bells, catalog: Catalog
+    ) -> None:
+        self._directory = directory
+        self._hot = hot
+        self._bells = bells
+        self._catalog = catalog
+        self._groups: dict[str, OpenGroup] = {}
+
+    def open_all(self) -> None:
+        """Opens every group on disk. One that cannot be read is named and left out."""
+        groups_fd = self._directory.open_groups()
+        try:
+            for file in sorted(os.listdir(groups_fd)):
+                if not file.endswith(SUFFIX):
+                    continue
+                try:
+                    self._open_file(groups_fd, file)
+                except CorruptSegmentError as error:
+                    logger.error("%s: %s; its group cannot be used", file, error)
+        finally:
+            os.close(groups_fd)
+
+    def _open_file(self, groups_fd: int, file: str) -> None:
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=groups_fd)
+        try:
+            header = read_offsets_header(fd)
+        finally:
+            os.close(fd)
+        if header.bus_id != self._directory.bus_id:
+            raise CorruptSegmentError("it belongs to another bus")
+        self._open(groups_fd, header.group_id, header.name)
+
+    def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
+        if members_file_name(group_id) not in os.listdir(self._hot.fd):
+            create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
+        members = MemberTable.open(self._hot.fd, group_id)
+        offsets = OffsetTable.open(groups_fd, name)
+        group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
+        return group
+
+    # --------------------------------------------------------------------------------- asking
+
+    def __iter__(self) -> Iterator[OpenGroup]:
+        return iter([self._groups[name] for name in sorted(self._groups)])
+
+    def get(self, name: str) -> OpenGroup:
+        """The group of that name. Raises GroupIdNotFoundError."""
+        try:
+            return self._groups[check_group_id(name)]
+        except KeyError:
+            pass
+        raise GroupIdNotFoundError(
+            f"group {name!r} does not exist; a consumer's first join makes it"
+        )
+
+    def summaries(self) -> list[dict[str, object]]:
+        """Every group with its state and the number of its members."""
+        summaries: list[dict[str, object]] = []
+        for group in self:
+            description = describe_group(group.members, group.name)
+            summaries.append(
+                {
+                    "name": group.name,
+                    "id": group.id,
+                    "members": len(description.members),
+                    "state": description.state,
+                }
+            )
+        return summaries
+
+    # ------------------------------------------------------------------------------- changing
+
+    def ensure(self, name: str) -> OpenGroup:
+        """The group of that name, made if there is none."""
+        if check_group_id(name) in self._groups:
+            return self._groups[name]
+        if len(self._groups) >= GROUPS_MAX:
+            raise InvalidGroupIdError(
+                f"there are {GROUPS_MAX} groups already; delete some with: bus groups delete"
+            )
+        group_id = self._catalog.next_id()
+        groups_fd = self._directory.open_groups()
+        try:
+            create_offsets_file(groups_fd, name, bus_id=self._directory.bus_id, group_id=group_id)
+            return self._open(groups_fd, group_id, name)
+        finally:
+            os.close(groups_fd)
+
+    def delete(self, name: str, is_dead: Callable[[int, int], bool]) -> None:
+        """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it."""
+        group = self.get(name)
+        mark_deleted(group.members, name, is_dead)
+        groups_fd = self._directory.open_groups()
+        try:
+            os.unlink(offsets_name(name), dir_fd=groups_fd)
+            os.fsync(groups_fd)
+        finally:
+            os.close(groups_fd)
+        with suppress(FileNotFoundError):
+            os.unlink(members_file_name(group.id), dir_fd=self._hot.fd)
+        group.offsets.close()
+        del self._groups[name]
+
+    def reap(self, slot: int, generation: int) -> int:
+        """Takes a dead client out of every group; returns how many memberships it had."""
+        return sum(remove_client(group.members, self._bells, slot, generation) for group in self)
+
+    def sync(self) -> None:
+        """Brings committed offsets to the disk.
+
+        An error is logged and the next sync tries again: a commit promises the page cache only.
+        """
+        for group in self:
+            try:
+                self._sync(group)
+            except (OSError, BusError) as error:
+                logger.error("the offsets of group %s could not be synced: %s", group.name, error)
+
+    def _sync(self, group: OpenGroup) -> None:
+        changed_ns = os.stat(self._directory.offsets_path(group.name)).st_mtime_ns
+        if changed_ns == group.synced_ns:
+            return
+        group.offsets.sync()
+        if changed_ns < time.time_ns() - CLOCK_TICK_NS:
+            group.synced_ns = changed_ns

@@ -1,0 +1,251 @@
+"""The hot directory: its place, its control file `bus.ctl`, its making and its removal.
+
+    bus.ctl           clients, epoch, doorbell names; made under another name and renamed last, so
+                      that a hot directory that has it is whole
+    T-P.ctl           control page of partition P of the topic with id T
+    T-P.SERIAL.seg    hot segment files
+    group-ID.ctl      members of a consumer group
+
+Flat and volatile: it lives in RAM and is rebuilt from the durable segments (`bus.recovery`). A
+new broker adopts it when it is of this bus, this layout, this boot and this pid namespace.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import posix_ipc
+
+from bus import files
+from bus.directory import SHARED_MEMORY, BusDirectory, boot_id, pid_namespace
+from bus.errors import DirectoryError, NamespaceError
+from bus.liveness import any_locked
+from bus.native.core import LAYOUT, Table
+
+logger = logging.getLogger(__name__)
+
+CONTROL_FILE: Final = "bus.ctl"
+TEMPORARY_CONTROL_FILE: Final = "bus.ctl.tmp"
+CONTROL_BYTES: Final = LAYOUT["sizeof.bus_control"]
+
+#: A smaller /dev/shm (a container's 64 MiB) cannot hold the ring of one busy partition.
+SHARED_MEMORY_FREE_MIN: Final = 128 << 20
+
+_EPOCH: Final = LAYOUT["bus_control.epoch"]
+_CATALOG_VERSION: Final = LAYOUT["bus_control.catalog_version"]
+_BROKER_PID: Final = LAYOUT["bus_control.broker_pid"]
+_STOPPING: Final = LAYOUT["bus_control.stopping"]
+_IDENTITY: Final = struct.Struct("<QIIQQQ")  # the first fields of bus_control, in order
+
+assert LAYOUT["bus_control.pid_namespace"] == 32
+
+
+@dataclass(frozen=True, slots=True)
+class HotIdentity:
+    """The first fields of bus.ctl, as they stand there."""
+
+    magic: int
+    version: int
+    size: int
+    bus_id: int
+    hot_id: int
+    namespace: int
+
+
+class HotDirectory:
+    """An open hot directory with its control table. The broker alone makes one."""
+
+    def __init__(self, path: Path, fd: int, control: Table, identity: HotIdentity) -> None:
+        self.path = path
+        self.fd = fd
+        self.control = control
+        self.hot_id = identity.hot_id
+
+    @property
+    def catalog_version(self) -> int:
+        return self.control.load_acquire(_CATALOG_VERSION)
+
+    def catalog_changed(self) -> None:
+        """Tells every client to look at the topics again."""
+        # pairs with the acquire load in bus.client before its cached topics are used
+        self.control.store_release(_CATALOG_VERSION, self.catalog_version + 1)
+
+    def take_over(self, epoch: int) -> None:
+        """Writes who the broker is now."""
+        self.control.store32_release(_BROKER_PID, os.getpid())
+        self.control.store32_release(_STOPPING, 0)
+        self.control.store_release(_EPOCH, epoch)
+
+    def announce_stop(self) -> None:
+        """Tells every client that the bus ends; those who sleep must be rung as well."""
+        self.control.store32_release(_STOPPING, 1)
+
+    def publish(self) -> None:
+        """Gives bus.ctl its name: from now on clients can attach."""
+        names = os.listdir(self.fd)
+        if TEMPORARY_CONTROL_FILE in names:
+            os.rename(TEMPORARY_CONTROL_FILE, CONTROL_FILE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def remove(self) -> None:
+        """Deletes the directory with all it holds. What is mapped stays until it is unmapped."""
+        wipe(self.path)
+        os.close(self.fd)
+
+
+def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirectory, bool]:
+    """The hot directory of this bus, and whether it was running before (adopted).
+
+    Raises NamespaceError when the processes of another pid namespace still use it.
+    """
+    runtime = directory.read_runtime()
+    if runtime is not None:
+        found = _adopt(directory, Path(runtime.hot_dir), runtime.boot_id)
+        if found is not None:
+            return found, True
+        wipe(Path(runtime.hot_dir))
+    path = choose_path(directory, wish)
+    wipe(path)
+    return _create(directory, path), False
+
+
+def choose_path(directory: BusDirectory, wish: Path | None) -> Path:
+    """Where a new hot directory goes: as wished, in RAM, or on disk if RAM is short."""
+    if wish is not None:
+        return Path(os.path.realpath(wish)) / f"bus-{directory.bus_id_hex}"
+    free = _free_bytes(SHARED_MEMORY)
+    if free >= SHARED_MEMORY_FREE_MIN:
+        return directory.default_hot_path()
+    path = directory.fallback_hot_path()
+    logger.warning(
+        "%s has %d MiB free, %d are needed; the hot log goes to %s, where writes are slower",
+        SHARED_MEMORY,
+        free >> 20,
+        SHARED_MEMORY_FREE_MIN >> 20,
+        path,
+    )
+    return path
+
+
+def _free_bytes(path: Path) -> int:
+    try:
+        status = os.statvfs(path)
+    except FileNotFoundError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def read_identity(data: bytes | memoryview) -> HotIdentity:
+    """The first fields of a control file."""
+    return HotIdentity(*_IDENTITY.unpack_from(data))
+
+
+def _adopt(directory: BusDirectory, path: Path, written_boot_id: str) -> HotDirectory | None:
+    """The hot directory of a broker that died, if all in it can be believed."""
+    try:
+        fd = files.open_directory(path)
+    except DirectoryError:
+        return None
+    try:
+        control_fd = files.open_file(CONTROL_FILE, dir_fd=fd)
+    except DirectoryError:
+        os.close(fd)
+        return None
+    try:
+        identity = read_identity(os.pread(control_fd, _IDENTITY.size, 0).ljust(_IDENTITY.size))
+        reason = _why_not(identity, directory, os.fstat(control_fd).st_size, written_boot_id)
+        if reason is None:
+            return HotDirectory(path, fd, Table(control_fd, CONTROL_BYTES), identity)
+    finally:
+        os.close(control_fd)
+    os.close(fd)
+    logger.warning("%s cannot be adopted: %s; it is rebuilt from the durable log", path, reason)
+    return None
+
+
+def _why_not(
+    identity: HotIdentity, directory: BusDirectory, size: int, written_boot_id: str
+) -> str | None:
+    expected = (LAYOUT["BUS_MAGIC_BUS"], LAYOUT["BUS_LAYOUT_VERSION"], CONTROL_BYTES)
+    if written_boot_id != boot_id():
+        return "it was written before the last boot"
+    if (identity.magic, identity.version, identity.size) != expected or size != CONTROL_BYTES:
+        return "it has another layout"
+    if identity.bus_id != directory.bus_id:
+        return "it belongs to another bus"
+    if identity.namespace == pid_namespace():
+        return None
+    lock_fd = directory.open_clients_lock()
+    try:
+        if any_locked(lock_fd):
+            raise NamespaceError(
+                f"{directory.path} is in use by processes of another pid namespace (container);"
+                " start the broker in theirs, or end them first"
+            )
+    finally:
+        os.close(lock_fd)
+    return "it was made in another pid namespace"
+
+
+def _create(directory: BusDirectory, path: Path) -> HotDirectory:
+    fd = files.open_directory(path, create=True)
+    control_fd = files.open_file(
+        TEMPORARY_CONTROL_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=fd
+    )
+    try:
+        files.allocate(control_fd, CONTROL_BYTES)
+        identity = HotIdentity(
+            magic=LAYOUT["BUS_MAGIC_BUS"],
+            version=LAYOUT["BUS_LAYOUT_VERSION"],
+            size=CONTROL_BYTES,
+            bus_id=directory.bus_id,
+            hot_id=secrets.randbits(64),
+            namespace=pid_namespace(),
+        )
+        packed = _IDENTITY.pack(
+            identity.magic,
+            identity.version,
+            identity.size,
+            identity.bus_id,
+            identity.hot_id,
+            identity.namespace,
+        )
+        os.pwrite(control_fd, packed, 0)
+        control = Table(control_fd, CONTROL_BYTES)
+    finally:
+        os.close(control_fd)
+    # generation 0 would be taken for "never attached"
+    control.store_release(LAYOUT["bus_control.next_generation"], 1)
+    return HotDirectory(path, fd, control, identity)
+
+
+def wipe(path: Path) -> None:
+    """Removes a hot directory. Refuses, with UnsafeDirectoryError, one that is not ours."""
+    try:
+        os.close(files.open_directory(path))
+    except DirectoryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return
+        raise
+    shutil.rmtree(path)
+
+
+def doorbells(bus_id_hex: str) -> Iterator[str]:
+    """The names of all doorbell semaphores of a bus that exist now, as posix_ipc takes them."""
+    prefix = f"sem.bus-{bus_id_hex}-"
+    for name in os.listdir(SHARED_MEMORY):
+        if name.startswith(prefix):
+            yield "/" + name.removeprefix("sem.")
+
+
+def unlink_doorbells(bus_id_hex: str) -> None:
+    """Removes every doorbell semaphore of a bus."""
+    for name in list(doorbells(bus_id_hex)):
+        with suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_semaphore(name)

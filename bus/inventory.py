@@ -1,0 +1,339 @@
+"""All partitions that the broker has open: made, recovered, adopted, tended, deleted.
+
+Order of writes, so that a death between any two loses nothing: the topic on disk, the state of
+its partitions on disk (it reserves the offsets), the hot files, then `catalog_version`.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from bus.catalog import Catalog, Topic
+from bus.directory import BusDirectory
+from bus.durable import list_segments, open_dir, remove_segments
+from bus.errors import LockTimeoutError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from bus.hotdir import HotDirectory
+from bus.native.core import Bells, Partition
+from bus.recovery import recover
+from bus.replica_process import REPORT_FILE
+from bus.retention import segments_below
+from bus.rings import Rings, control_file_name, is_filling
+from bus.state import (
+    CleanEnd,
+    PartitionState,
+    load_state,
+    needs_offsets,
+    offset_limit_for,
+    store_state,
+)
+
+logger = logging.getLogger(__name__)
+
+#: The broker sleeps on no doorbell; the core wants a slot all the same.
+NO_SLOT = 0
+
+
+@dataclass(eq=False)
+class OpenPartition:
+    """A partition as the broker holds it."""
+
+    topic: Topic
+    number: int
+    log: Partition
+    state: PartitionState
+    is_deleted: bool = False
+    #: the tail at the last look: where nothing moved, nothing is to be done
+    seen_tail: tuple[int, int] = (0, 0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic.name}-{self.number}"
+
+    @property
+    def is_replicated(self) -> bool:
+        return self.topic.config.replicated
+
+
+class Inventory:
+    """The topics of a bus and their hot partitions, in one hot directory."""
+
+    def __init__(
+        self, directory: BusDirectory, hot: HotDirectory, bells: Bells, epoch: int
+    ) -> None:
+        self._directory = directory
+        self._hot = hot
+        self._bells = bells
+        self.catalog = Catalog(directory)
+        self.rings = Rings(hot.fd, epoch)
+        self._topics: dict[str, Topic] = {}
+        self._partitions: dict[tuple[str, int], OpenPartition] = {}
+        #: partitions rebuilt from durable segments, and those taken over with their hot log
+        self.recovered = 0
+        self.adopted = 0
+
+    # ------------------------------------------------------------------------------- starting
+
+    def open_all(self) -> list[OpenPartition]:
+        """Opens every partition of the catalog: adopts its hot log if there is one."""
+        self.catalog.sweep()
+        opened = []
+        for topic in self.catalog.topics():
+            self._topics[topic.name] = topic
+            opened += [self._open(topic, number) for number in range(topic.partitions)]
+        swept = self.rings.sweep(
+            {
+                (partition.topic.id, partition.number): {s.serial for s in partition.log.ring()}
+                for partition in opened
+            }
+        )
+        if swept:
+            logger.info("removed %d hot files that a dead broker had left over", swept)
+        return opened
+
+    def _open(self, topic: Topic, number: int) -> OpenPartition:
+        state = load_state(self._directory, topic.name, number)
+        adopt = state is not None and self._has_hot_log(topic, number)
+        if adopt and state is not None:
+            log = self._attach(topic, number)
+            partition = OpenPartition(topic, number, log, state)
+            self._adopt(partition)
+            self.adopted += 1
+        else:
+            partition = self._build(topic, number, state)
+        self._partitions[topic.name, number] = partition
+        return partition
+
+    def _has_hot_log(self, topic: Topic, number: int) -> bool:
+        try:
+            os.stat(control_file_name(topic.id, number), dir_fd=self._hot.fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _attach(self, topic: Topic, number: int) -> Partition:
+        return Partition(self._hot.fd, topic.id, number, self._bells, NO_SLOT)
+
+    def _adopt(self, partition: OpenPartition) -> None:
+        """A clean stop that was cut short may have written a clean end, and fenced the log."""
+        if partition.state.clean_end is not None:
+            self._store(partition, replace(partition.state, clean_end=None))
+        self.reserve_offsets(partition)
+        partition.log.set_offset_limit(partition.state.offset_limit)
+        self._apply_settings(partition)
+
+    def _build(self, topic: Topic, number: int, state: PartitionState | None) -> OpenPartition:
+        """A new hot log, after what the durable segments hold."""
+        os.close(self._directory.open_partition(topic.name, number, create=True))
+        path = self._directory.partition_path(topic.name, number)
+        plan = recover(path, state)
+        with suppress(FileNotFoundError):
+            os.unlink(path / REPORT_FILE)  # the damaged hot log that it speaks of is gone
+        self.rings.remove(topic.id, number)
+        store_state(self._directory, topic.name, number, plan.state)
+        config = topic.config
+        Partition.create(
+            self._hot.fd,
+            bus_id=self._directory.bus_id,
+            topic_id=topic.id,
+            partition=number,
+            flags=topic.flags,
+            segment_bytes=config.segment_bytes,
+            hot_bytes=config.hot_bytes,
+            max_message_bytes=config.max_message_bytes,
+            offset_limit=plan.state.offset_limit,
+            log_start_offset=plan.log_start_offset,
+            base_offset=plan.base_offset,
+            previous_end=plan.previous_end,
+            number=plan.number,
+        )
+        if state is not None:
+            self.recovered += 1
+            logger.info(
+                "%s-%d goes on at offset %d; the log before it ends at %d",
+                topic.name,
+                number,
+                plan.base_offset,
+                plan.previous_end,
+            )
+        return OpenPartition(topic, number, self._attach(topic, number), plan.state)
+
+    # --------------------------------------------------------------------------------- asking
+
+    def topics(self) -> list[Topic]:
+        """Every topic, by name."""
+        return [self._topics[name] for name in sorted(self._topics)]
+
+    def find(self, name: str) -> Topic | None:
+        """The topic of that name, None if there is none."""
+        return self._topics.get(name)
+
+    def partitions(self) -> Iterator[OpenPartition]:
+        """Every open partition."""
+        yield from self._partitions.values()
+
+    def by_id(self, topic_id: int, number: int) -> OpenPartition | None:
+        """One partition by the id of its topic; None if the topic was deleted."""
+        for partition in self.partitions():
+            if (partition.topic.id, partition.number) == (topic_id, number):
+                return partition
+        return None
+
+    def partition(self, name: str, number: int) -> OpenPartition:
+        """One partition. Raises UnknownTopicOrPartitionError."""
+        try:
+            return self._partitions[name, number]
+        except KeyError:
+            pass
+        topic = self.catalog.get(name)
+        raise UnknownTopicOrPartitionError(
+            f"topic {name!r} has no partition {number}; it has 0 to {topic.partitions - 1}"
+        )
+
+    def holds_memory_records(self) -> bool:
+        """True if records exist that are gone when the bus stops."""
+        return any(
+            partition.log.log_end_offset > partition.log.hot_start_offset
+            for partition in self.partitions()
+            if not partition.is_replicated
+        )
+
+    # ------------------------------------------------------------------------------- changing
+
+    def create(self, topic: Topic) -> list[OpenPartition]:
+        """Opens the partitions of a topic that the catalog has just made."""
+        opened = [self._open(topic, number) for number in range(topic.partitions)]
+        self._topics[topic.name] = topic
+        self._hot.catalog_changed()
+        return opened
+
+    def grow(self, topic: Topic) -> list[OpenPartition]:
+        """Opens the partitions that the topic has got in addition."""
+        before = self._topics[topic.name].partitions
+        self._replace(topic)
+        opened = [self._open(topic, number) for number in range(before, topic.partitions)]
+        self._hot.catalog_changed()
+        return opened
+
+    def alter(self, topic: Topic) -> None:
+        """Makes changed configs effective."""
+        self._replace(topic)
+        for partition in self._of(topic.name):
+            self._apply_settings(partition)
+            self.rings.feed(partition.log)
+        self._hot.catalog_changed()
+
+    def _replace(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        for partition in self._of(topic.name):
+            partition.topic = topic
+
+    def _of(self, name: str) -> list[OpenPartition]:
+        return [partition for partition in self.partitions() if partition.topic.name == name]
+
+    def _apply_settings(self, partition: OpenPartition) -> None:
+        config = partition.topic.config
+        partition.log.set_settings(
+            flags=partition.topic.flags,
+            segment_bytes=config.segment_bytes,
+            hot_bytes=config.hot_bytes,
+            max_message_bytes=config.max_message_bytes,
+        )
+
+    def forget(self, topic: Topic) -> None:
+        """Takes a topic out of shared memory; whoever waits on it is woken and told."""
+        del self._topics[topic.name]
+        for partition in self._of(topic.name):
+            partition.is_deleted = True
+            partition.log.mark_deleted()
+            del self._partitions[topic.name, partition.number]
+            self.rings.remove(topic.id, partition.number)
+        self._hot.catalog_changed()
+
+    # -------------------------------------------------------------------------------- tending
+
+    def tend(self, partition: OpenPartition, need: int = 0) -> None:
+        """Offsets and a spare for a partition whose producer asked, or soon will.
+
+        `need` is the size in bytes of the hot file that a producer waits for.
+        """
+        self.reserve_offsets(partition)
+        if need or is_filling(partition.log):
+            self.rings.feed(partition.log, need)
+
+    def tend_all(self) -> None:
+        """Looks after every partition whose log has moved since the last look."""
+        for partition in list(self.partitions()):
+            tail = partition.log.tail
+            if tail == partition.seen_tail:
+                continue
+            partition.seen_tail = tail
+            try:
+                self.tend(partition)
+            except LockTimeoutError as error:
+                partition.seen_tail = (0, 0)
+                logger.warning("%s: %s", partition.name, error)
+
+    def reserve_offsets(self, partition: OpenPartition) -> None:
+        """Raises the offset limit, on disk first, when the log comes near it."""
+        log = partition.log
+        end = log.log_end_offset
+        if not needs_offsets(end, partition.state.offset_limit):
+            return
+        self._store(partition, replace(partition.state, offset_limit=offset_limit_for(end)))
+        log.set_offset_limit(partition.state.offset_limit)
+
+    def raise_log_start(self, partition: OpenPartition, offset: int) -> int:
+        """Gives up all records below `offset`; returns the new log start offset.
+
+        Raises OffsetOutOfRangeError for an offset above the log end.
+        """
+        log = partition.log
+        end = log.log_end_offset
+        if not 0 <= offset <= end:
+            raise OffsetOutOfRangeError(
+                f"{partition.name}: records can be deleted up to offset {end}, not {offset}"
+            )
+        if offset > partition.state.log_start_offset:
+            self._store(partition, replace(partition.state, log_start_offset=offset))
+            log.set_log_start(offset)
+            self._remove_below(partition, offset)
+        return partition.state.log_start_offset
+
+    def _remove_below(self, partition: OpenPartition, offset: int) -> None:
+        if not partition.is_replicated:
+            partition.log.retire_before(offset)
+            return
+        with open_dir(self._directory.partition_path(partition.topic.name, partition.number)) as fd:
+            bases = list_segments(fd)
+            remove_segments(fd, bases[: segments_below(bases, offset)])
+
+    # --------------------------------------------------------------------------------- ending
+
+    def fence(self) -> None:
+        """No further record is accepted anywhere: the bus is being stopped."""
+        for partition in self.partitions():
+            partition.log.set_offset_limit(0)
+            # Takes and gives the lock: an append that saw the old limit is through after this.
+            partition.log.retire_before(0)
+
+    def store_clean_ends(self) -> list[str]:
+        """Writes where each log ended; returns the partitions whose end is not durable."""
+        unclean = []
+        for partition in self.partitions():
+            log = partition.log
+            end = log.log_end_offset
+            if partition.is_replicated and log.high_watermark < end:
+                unclean.append(
+                    f"{partition.name}: {end - log.high_watermark} records were not yet durable"
+                )
+                continue
+            start = partition.state.log_start_offset if partition.is_replicated else end
+            clean = CleanEnd(end, log.tail[0])
+            self._store(partition, PartitionState(start, partition.state.offset_limit, clean))
+        return unclean
+
+    def _store(self, partition: OpenPartition, state: PartitionState) -> None:
+        store_state(self._directory, partition.topic.name, partition.number, state)
+        partition.state = state

@@ -1,0 +1,263 @@
+"""Keeps a replica process running for every replicated partition.
+
+Replicas are forked from the single-threaded broker: cheap, and nearly all their memory is
+shared. One that dies is restarted at once, one that keeps dying after growing pauses, one that
+stopped for damage not at all. A replica of an earlier broker is adopted: its replica.lock is
+held, its pid stands in the control page, and a pidfd tells when it ends.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from bus.directory import BusDirectory
+from bus.hotdir import HotDirectory
+from bus.inventory import OpenPartition
+from bus.liveness import is_dead
+from bus.replica import STATE_FAILED
+from bus.replica_process import (
+    EXIT_ERROR,
+    EXIT_FAILED,
+    REPLICA_LOCK,
+    ReplicaTask,
+    replica_main,
+)
+
+logger = logging.getLogger(__name__)
+
+#: A replica that lived shorter than this is restarted after a pause, in seconds.
+SHORT_LIFE_S: Final = 1.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+#: Python's handlers must not run in the child before it has installed its own.
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(eq=False)
+class Crew:
+    """One replica process and the partitions it serves."""
+
+    partitions: list[OpenPartition]
+    pid: int = 0
+    pidfd: int = -1
+    is_child: bool = False
+    started_s: float = 0.0
+    restarts: int = 0
+    short_lives: int = 0
+    #: when to start it (again), on the monotonic clock; None: it runs, or is not to run
+    start_at_s: float | None = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        first = self.partitions[0]
+        more = f" and {len(self.partitions) - 1} more" if len(self.partitions) > 1 else ""
+        return f"{first.topic.name}-{first.number}{more}"
+
+
+def pause_s(short_lives: int) -> float:
+    """How long to wait before a replica that died so often in a row is restarted."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**short_lives) if short_lives else 0.0
+
+
+class Keeper:
+    """Starts, adopts, restarts and stops the replica processes of one broker."""
+
+    def __init__(
+        self,
+        directory: BusDirectory,
+        hot: HotDirectory,
+        selector: selectors.BaseSelector,
+        partitions_per_replica: int = 1,
+    ) -> None:
+        self._directory = directory
+        self._hot = hot
+        self._selector = selector
+        self._crew_size = partitions_per_replica
+        self._crews: list[Crew] = []
+        self._stopping = False
+        #: replicas that died and were started again, replicas taken over from another broker
+        self.restarts = 0
+        self.adopted = 0
+
+    # ------------------------------------------------------------------------------- starting
+
+    def add(self, partitions: Iterable[OpenPartition]) -> None:
+        """Takes charge of partitions: adopts the replicas that run, starts the others."""
+        by_pid: dict[int, list[OpenPartition]] = {}
+        idle: list[OpenPartition] = []
+        for partition in partitions:
+            if partition.log.replica_state == STATE_FAILED:
+                logger.error("the replica of %s stopped for damage; it stays down", partition.name)
+            elif self._is_held(partition):
+                by_pid.setdefault(partition.log.replica_pid, []).append(partition)
+            else:
+                idle.append(partition)
+        for pid, served in by_pid.items():
+            self._adopt(Crew(served), pid)
+        for i in range(0, len(idle), self._crew_size):
+            self._crews.append(Crew(idle[i : i + self._crew_size]))
+        self.tick()
+
+    def _is_held(self, partition: OpenPartition) -> bool:
+        dir_fd = self._directory.open_partition(partition.topic.name, partition.number)
+        try:
+            lock_fd = os.open(REPLICA_LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(dir_fd)
+        try:
+            return not is_dead(lock_fd, 0)
+        finally:
+            os.close(lock_fd)
+
+    def _adopt(self, crew: Crew, pid: int) -> None:
+        """Watches a running replica. One that just took its lock may not have said its pid yet."""
+        try:
+            pidfd = os.pidfd_open(pid) if pid else -1
+        except ProcessLookupError:
+            pidfd = -1
+        # The pid may have been reused before the pidfd was open; the lock is the proof.
+        if pidfd >= 0 and not self._is_held(crew.partitions[0]):
+            os.close(pidfd)
+            pidfd = -1
+        self._crews.append(crew)
+        if pidfd < 0:
+            crew.start_at_s = time.monotonic() + FIRST_PAUSE_S
+            return
+        logger.info("adopted the replica of %s, pid %d", crew.name, pid)
+        self.adopted += 1
+        self._watch(crew, pid, pidfd, is_child=False)
+
+    def tick(self) -> None:
+        """Starts what is due."""
+        now = time.monotonic()
+        for crew in list(self._crews):
+            if crew.start_at_s is not None and crew.start_at_s <= now and not self._stopping:
+                self._start(crew)
+
+    def next_start_s(self) -> float | None:
+        """Seconds until the next start is due; None if none is."""
+        due = [crew.start_at_s for crew in self._crews if crew.start_at_s is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _start(self, crew: Crew) -> None:
+        held = [partition for partition in crew.partitions if self._is_held(partition)]
+        if held:
+            self._crews.remove(crew)
+            self._adopt(Crew(crew.partitions), held[0].log.replica_pid)
+            return
+        tasks = [ReplicaTask(partition.topic, partition.number) for partition in crew.partitions]
+        pid = fork_replica(self._directory, self._hot, tasks)
+        crew.started_s = time.monotonic()
+        self._watch(crew, pid, os.pidfd_open(pid), is_child=True)
+
+    def _watch(self, crew: Crew, pid: int, pidfd: int, *, is_child: bool) -> None:
+        crew.pid, crew.pidfd, crew.is_child = pid, pidfd, is_child
+        crew.start_at_s = None
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._on_exit(crew))
+
+    # --------------------------------------------------------------------------------- ending
+
+    def _on_exit(self, crew: Crew) -> None:
+        self._selector.unregister(crew.pidfd)
+        os.close(crew.pidfd)
+        status = _exit_status(crew)
+        logger.log(
+            logging.INFO if self._stopping else logging.WARNING,
+            "the replica of %s, pid %d, ended (%s)",
+            crew.name,
+            crew.pid,
+            status,
+        )
+        crew.pid, crew.pidfd = 0, -1
+        crew.partitions = [partition for partition in crew.partitions if _needs_replica(partition)]
+        if not crew.partitions:
+            self._crews.remove(crew)
+        elif not self._stopping:
+            self._restart(crew)
+
+    def _restart(self, crew: Crew) -> None:
+        lived_s = time.monotonic() - crew.started_s
+        crew.short_lives = crew.short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        crew.restarts += 1
+        self.restarts += 1
+        crew.start_at_s = time.monotonic() + pause_s(crew.short_lives)
+        self.tick()
+
+    def remove(self, topic_id: int) -> None:
+        """Ends the replicas of a deleted topic; its partitions are marked as deleted already."""
+        for crew in list(self._crews):
+            if not any(partition.topic.id == topic_id for partition in crew.partitions):
+                continue
+            if crew.pidfd >= 0:
+                signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
+            else:
+                crew.partitions = [p for p in crew.partitions if p.topic.id != topic_id]
+                if not crew.partitions:
+                    self._crews.remove(crew)
+
+    def begin_stop(self) -> None:
+        """Asks every replica to sync what it has and end."""
+        self._stopping = True
+        for crew in self._running():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(crew.pidfd, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends every replica at once, synced or not."""
+        for crew in self._running():
+            logger.error("the replica of %s did not end in time; it is killed", crew.name)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no replica process runs."""
+        return not any(True for _ in self._running())
+
+    def _running(self) -> Iterator[Crew]:
+        return (crew for crew in self._crews if crew.pidfd >= 0)
+
+    # --------------------------------------------------------------------------------- asking
+
+    def restarts_of(self, partition: OpenPartition) -> int:
+        """How often the partition's replica was restarted by this broker."""
+        return sum(crew.restarts for crew in self._crews if partition in crew.partitions)
+
+
+def _needs_replica(partition: OpenPartition) -> bool:
+    return not partition.is_deleted and partition.log.replica_state != STATE_FAILED
+
+
+def _exit_status(crew: Crew) -> str:
+    if not crew.is_child:
+        return "adopted, its status is unknown"
+    _, status = os.waitpid(crew.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return "stopped for damage" if code == EXIT_FAILED else f"exit code {code}"
+
+
+def fork_replica(directory: BusDirectory, hot: HotDirectory, tasks: Sequence[ReplicaTask]) -> int:
+    """Forks a replica process; returns its pid. The caller has one thread only."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        return pid
+    code = EXIT_ERROR
+    try:
+        code = replica_main(directory, hot, tasks)
+    except BaseException:
+        logger.exception("a replica died; the broker starts another one")
+    finally:
+        # No cleanup of what belongs to the broker, no handlers, no buffers.
+        os._exit(code)

@@ -1,0 +1,139 @@
+"""The durable file that a replica is writing: the same bytes at the same positions as the hot one.
+
+    create ──write*──sync──…──write(end frame)──seal──sync──close ──► the next file
+
+Guarantees: `synced_offset` never exceeds what a successful fdatasync of this very descriptor
+covered. A failed fdatasync is final for the file (the kernel marks its pages clean all the same,
+and the next fdatasync would lie), so the mirror refuses every later sync.
+"""
+
+import mmap
+import os
+import time
+from typing import Final, Self
+
+from bus.durable import (
+    DATA_START,
+    IDENTITY_BYTES,
+    create_segment,
+    create_temporary,
+    identity_of,
+    open_segment,
+    publish_temporary,
+)
+from bus.errors import BusError
+from bus.native.core import Scan, parse_header, scan_segment, sync_range
+
+#: The seal fields follow the identity of the header, on the same page.
+_SEAL_END: Final = 192
+
+
+class MirrorError(BusError):
+    """Raised when a durable file could not be written or synced: it is given up, copied anew."""
+
+
+class Mirror:
+    """One durable segment file, from its creation (or its rediscovery) to its seal."""
+
+    def __init__(self, fd: int, number: int, base_offset: int, position: int, offset: int) -> None:
+        self._fd = fd
+        self._failed = False
+        self.number = number
+        self.base_offset = base_offset
+        #: where the next frame goes, and the offset of the record in it
+        self.position = position
+        self.next_offset = offset
+        #: every byte below it, and every offset below it, is on disk
+        self.synced_position = position
+        self.synced_offset = offset
+        #: duration of the last fdatasync, in ns
+        self.fsync_ns = 0
+
+    @classmethod
+    def create(cls, dir_fd: int, header: bytes) -> Self:
+        """A new file for the hot segment with that header; on disk under its name."""
+        identity = parse_header(header)
+        fd = create_segment(dir_fd, identity.base_offset, identity_of(header), identity.bytes)
+        return cls(fd, identity.number, identity.base_offset, DATA_START, identity.base_offset)
+
+    @classmethod
+    def create_hidden(cls, dir_fd: int, header: bytes) -> Self:
+        """As `create`, but under a temporary name until `unhide`."""
+        identity = parse_header(header)
+        fd = create_temporary(dir_fd, identity.base_offset, identity_of(header), identity.bytes)
+        return cls(fd, identity.number, identity.base_offset, DATA_START, identity.base_offset)
+
+    def unhide(self, dir_fd: int) -> None:
+        """Gives the file its name, replacing the one that was given up."""
+        publish_temporary(dir_fd, self.base_offset, self._fd)
+
+    @classmethod
+    def reopen(cls, dir_fd: int, base_offset: int) -> tuple[Self, Scan]:
+        """The newest file as an earlier replica left it, verified frame by frame and synced.
+
+        The first frame that does not verify, and all after it, will be written again.
+        Raises CorruptSegmentError for a header that is damaged.
+        """
+        fd = open_segment(dir_fd, base_offset, writable=True)
+        try:
+            identity = parse_header(os.pread(fd, DATA_START, 0))
+            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+                scan = scan_segment(view)
+            mirror = cls(fd, identity.number, base_offset, scan.end_position, scan.next_offset)
+            # The dead replica may have written more than it synced: nothing counts before this.
+            mirror._fdatasync()
+        except BaseException:
+            os.close(fd)
+            raise
+        return mirror, scan
+
+    @property
+    def unsynced(self) -> int:
+        """Bytes written since the last sync."""
+        return self.position - self.synced_position
+
+    def write(self, frames: memoryview, next_offset: int) -> None:
+        """Appends whole frames; the record after them has `next_offset`."""
+        at = self.position
+        try:
+            while frames:
+                written = os.pwrite(self._fd, frames, at)
+                at += written
+                frames = frames[written:]
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"pwrite at {at}: {error.strerror}") from error
+        self.position = at
+        self.next_offset = next_offset
+
+    def start_writeback(self, position: int) -> None:
+        """Asks the disk to begin with the bytes from `position` on, without waiting for it."""
+        sync_range(self._fd, position, self.position - position)
+
+    def sync(self) -> None:
+        """Makes all that was written durable. Raises MirrorError, and then for ever."""
+        position, offset = self.position, self.next_offset
+        self._fdatasync()
+        self.synced_position, self.synced_offset = position, offset
+
+    def seal(self, header: bytes) -> None:
+        """Writes index and seal of the complete segment; the caller syncs."""
+        os.pwrite(self._fd, header[_SEAL_END:], _SEAL_END)
+        os.pwrite(self._fd, header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
+
+    def close(self) -> None:
+        """Closes the file; calling it again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _fdatasync(self) -> None:
+        if self._failed:
+            raise MirrorError("the file was given up after an earlier error")
+        started = time.monotonic_ns()
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"fdatasync: {error.strerror}") from error
+        self.fsync_ns = time.monotonic_ns() - started

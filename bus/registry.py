@@ -1,0 +1,106 @@
+"""Who is attached, and the proof of who is dead.
+
+A client holds the lock on its byte of clients.lock and keeps a socket open. The socket's end
+tells the broker at once to look; the lock proves. A client that has no connection (the broker
+is a new one, or it is a replica) is probed about once a second. Nobody is reaped on a timeout.
+
+Reaping: lock the dead client's byte (nobody can take the slot now), free what the client held,
+free the slot, unlock. A broker that dies in between leaves a slot that is attached and unlocked,
+so the next one does it again.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+
+from bus.directory import BusDirectory
+from bus.errors import BusError
+from bus.hotdir import HotDirectory
+from bus.liveness import (
+    ROLE_REPLICA,
+    ClientRow,
+    client_row,
+    client_rows,
+    free_client,
+    is_dead,
+    lock_byte,
+    unlock_byte,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Called with the slot and the generation of a client that is proven dead.
+Reaper = Callable[[int, int], None]
+
+
+class Registry:
+    """The client table of one bus, as its broker looks after it."""
+
+    def __init__(self, directory: BusDirectory, hot: HotDirectory, reaper: Reaper) -> None:
+        self._control = hot.control
+        #: to probe and to lock bytes of dead clients; it never holds one for long
+        self.lock_fd = directory.open_clients_lock()
+        self._reaper = reaper
+        self._connected: dict[int, int] = {}  # slot -> generation of clients with a connection
+        #: clients that died without saying goodbye
+        self.reaped = 0
+
+    def close(self) -> None:
+        """Gives the lock file back."""
+        os.close(self.lock_fd)
+
+    def rows(self) -> list[ClientRow]:
+        """Every taken slot; a dead one stays until it is reaped."""
+        return client_rows(self._control)
+
+    def clients(self) -> list[ClientRow]:
+        """Every taken slot that is no replica's."""
+        return [row for row in self.rows() if row.role != ROLE_REPLICA]
+
+    # ---------------------------------------------------------------------------- connections
+
+    def connected(self, slot: int, generation: int) -> None:
+        """A client said hello: its socket will tell when to look."""
+        self._connected[slot] = generation
+
+    def disconnected(self, slot: int, generation: int) -> None:
+        """The socket of a client is closed: reap it if it is dead."""
+        if self._connected.get(slot) == generation:
+            del self._connected[slot]
+        self.probe(slot)
+
+    # -------------------------------------------------------------------------------- reaping
+
+    def probe_all(self) -> int:
+        """Reaps every dead client that has no connection; returns how many."""
+        return sum(
+            self.probe(row.slot)
+            for row in self.rows()
+            if self._connected.get(row.slot) != row.generation
+        )
+
+    def probe(self, slot: int) -> bool:
+        """Reaps the client in a slot if its lock is free; True if it was dead."""
+        row = client_row(self._control, slot)
+        if not row.attached or not is_dead(self.lock_fd, slot):
+            return False
+        if not lock_byte(self.lock_fd, slot):
+            return False
+        try:
+            return self._reap(client_row(self._control, slot))  # nobody changes it any more
+        finally:
+            unlock_byte(self.lock_fd, slot)
+
+    def _reap(self, row: ClientRow) -> bool:
+        if not row.attached:
+            return False
+        logger.info("%s %s, pid %d, died; reaping it", row.role_name, row.client_id, row.pid)
+        try:
+            self._reaper(row.slot, row.generation)
+        except BusError:
+            # The slot stays taken, so the next probe tries again.
+            logger.exception("could not free what pid %d held", row.pid)
+            return False
+        free_client(self._control, row.slot)
+        self.reaped += 1
+        return True

@@ -1,0 +1,280 @@
+"""The replica: follows the hot log of one partition and makes it durable.
+
+    wait for the tail ─► copy whole frames, verifying each CRC ─► pwrite ─► fdatasync ─► publish
+
+Guarantees: the high watermark is published only after an fdatasync returned 0 that covers every
+record below it. Records that arrive during a sync share the next one (group commit): under load
+the disk always has work, and a single record waits for one sync alone.
+
+A frame that does not verify ends the replica for good: the durable log holds only records that
+verify. A durable file that cannot be written or synced is given up, and copied anew from the hot
+ring, which keeps a segment until its records are published; if that fails too, the replica ends.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from bus.durable import DATA_START, list_segments, remove_leftovers
+from bus.errors import BusError, CorruptRecordError, CorruptSegmentError, NoSpaceError
+from bus.mirror import Mirror, MirrorError
+from bus.native.core import LAYOUT, Partition, parse_header
+
+logger = logging.getLogger(__name__)
+
+#: Bytes copied at a time: large enough for the disk, small enough for the CPU's cache.
+CHUNK_BYTES: Final = 1 << 20
+#: Unsynced bytes at which a producer's burst is interrupted by an fdatasync.
+SYNC_BYTES_MAX: Final = 32 << 20
+#: Pause before the next try when the disk of the bus directory is full, in seconds.
+NO_SPACE_PAUSE_S: Final = 1.0
+
+STATE_RUNNING: Final = LAYOUT["BUS_REPLICA_RUNNING"]
+STATE_FAILED: Final = LAYOUT["BUS_REPLICA_FAILED"]
+
+
+class ReplicaFailedError(BusError):
+    """Raised when a replica must not go on: `offset`, `segment` and `position` say where."""
+
+    def __init__(self, reason: str, *, offset: int = -1, segment: int = -1, position: int = -1):
+        super().__init__(reason)
+        self.reason = reason
+        self.offset = offset
+        self.segment = segment
+        self.position = position
+
+
+class Follower:
+    """Follows one partition from where its durable log ends. Not thread-safe.
+
+    `source` is the hot log, `dir_fd` the directory of the durable files. The caller holds the
+    partition's replica.lock. `is_stopping` is asked where the follower must wait for the disk.
+    """
+
+    def __init__(
+        self, source: Partition, dir_fd: int, *, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._source = source
+        self._dir_fd = dir_fd
+        self._is_stopping = is_stopping
+        self._buffer = bytearray(CHUNK_BYTES)
+        self._view = memoryview(self._buffer)
+        self._mirror: Mirror | None = None  # None: no record of the segment was copied yet
+        self._number = 0
+        self._position = DATA_START
+        self._offset = 0
+        self._sealed = False  # the end frame of the segment was copied
+
+    # ------------------------------------------------------------------------------- starting
+
+    def resume(self) -> None:
+        """Finds the end of the durable log, verifies and syncs it, and publishes it."""
+        remove_leftovers(self._dir_fd)
+        bases = list_segments(self._dir_fd)
+        if not bases:
+            self._begin(after=0, offset=None)
+            return
+        mirror, scan = Mirror.reopen(self._dir_fd, bases[-1])
+        published = self._source.high_watermark
+        self._number, self._position, self._offset = (
+            mirror.number,
+            mirror.position,
+            scan.next_offset,
+        )
+        if scan.sealed:
+            mirror.close()
+            if not self._begin(after=mirror.number, offset=scan.next_offset):
+                raise self._failed("the durable log ends where the hot log has nothing to go on")
+        else:
+            self._mirror = mirror
+            if scan.next_offset < published and mirror.number >= self._oldest_number():
+                self._copy_anew(f"durable up to {scan.next_offset} only, published {published}")
+        if self._offset < published:
+            raise self._failed(
+                f"the durable log ends at offset {self._offset}, but {published} was published:"
+                f" {scan.error or 'frames are missing'}"
+            )
+        self._publish(self._offset, mirror.fsync_ns)
+
+    def _oldest_number(self) -> int:
+        return min((slot.number for slot in self._source.ring() if slot.number), default=0)
+
+    def _begin(self, *, after: int, offset: int | None) -> bool:
+        """Turns to the first hot segment numbered above `after`; False if there is none yet.
+
+        Numbers may be skipped: a segment that was sealed without a record can be recycled
+        before anybody looked at it.
+        """
+        later = [slot for slot in self._source.ring() if slot.number > after]
+        if not later:
+            return False
+        slot = min(later, key=lambda slot: slot.number)
+        if offset is not None and slot.base_offset != offset:
+            self._check_gap(slot.number, slot.base_offset, offset)
+        self._number, self._position, self._offset = slot.number, DATA_START, slot.base_offset
+        self._mirror = None
+        self._sealed = False
+        return True
+
+    def _check_gap(self, number: int, base_offset: int, offset: int) -> None:
+        """A segment may begin above the end of the log only if its header says so."""
+        header = parse_header(self._source.segment_header(number))
+        if header.previous_end != offset:
+            raise ReplicaFailedError(
+                f"records {offset} to {base_offset} left the hot log before they were copied",
+                offset=offset,
+                segment=number,
+            )
+
+    # ------------------------------------------------------------------------------ following
+
+    def step(self) -> bool:
+        """Copies what is there, or syncs what was copied; False: nothing to do but to wait."""
+        try:
+            return self._advance()
+        except MirrorError as error:
+            self._copy_anew(str(error))
+            return True
+        except CorruptRecordError as error:
+            raise self._failed(str(error)) from error
+        except CorruptSegmentError as error:
+            # A segment that was sealed without a record may be recycled before it is looked at.
+            if self._mirror is None and self._begin(after=self._number, offset=self._offset):
+                return True
+            raise self._failed(str(error)) from error
+
+    def _failed(self, reason: str) -> ReplicaFailedError:
+        return ReplicaFailedError(
+            reason, offset=self._offset, segment=self._number, position=self._position
+        )
+
+    def _advance(self) -> bool:
+        if self._sealed:
+            self._finish()
+            return True
+        copied, offset, sealed, need = self._source.copy(
+            self._number, self._position, self._buffer, self._offset
+        )
+        if copied:
+            self._store(copied, offset, sealed)
+        elif need:
+            self._grow_buffer(need)
+        else:
+            return self.commit()
+        if self._mirror is not None and self._mirror.unsynced >= SYNC_BYTES_MAX:
+            self.commit()
+        return True
+
+    def wait(self, timeout_ms: float) -> bool:
+        """Sleeps until there is something to copy; True if there is."""
+        if len(self._buffer) > CHUNK_BYTES:
+            self._grow_buffer(CHUNK_BYTES)  # an idle replica gives back what a large record took
+        return self._source.wait_data(self._number, self._position, timeout_ms)
+
+    def commit(self) -> bool:
+        """Syncs and publishes what was copied; False if there was nothing."""
+        mirror = self._mirror
+        if mirror is None or not mirror.unsynced:
+            return False
+        mirror.sync()
+        self._publish(mirror.synced_offset, mirror.fsync_ns)
+        return True
+
+    def _store(self, copied: int, offset: int, sealed: bool) -> None:
+        mirror = self._mirror
+        if mirror is None and not (sealed and offset == self._offset):
+            mirror = self._mirror = self._create_mirror()
+        if mirror is not None:
+            at = mirror.position
+            mirror.write(self._view[:copied], offset)
+            if copied >= CHUNK_BYTES // 2:  # a lone record is synced at once; no hint is needed
+                mirror.start_writeback(at)
+        self._position += copied
+        self._offset = offset
+        self._sealed = sealed
+
+    def _finish(self) -> None:
+        """The end frame was copied: seal, sync, close, and turn to the next segment."""
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.seal(self._source.segment_header(self._number))
+            mirror.sync()
+            self._publish(mirror.synced_offset, mirror.fsync_ns)
+            mirror.close()
+        if not self._begin(after=self._number, offset=self._offset):
+            raise self._failed("the hot segment is sealed but no later one is in the ring")
+
+    def _publish(self, offset: int, fsync_ns: int) -> None:
+        self._source.publish_high_watermark(offset, fsync_ns)
+
+    def _grow_buffer(self, size: int) -> None:
+        self._view.release()
+        self._buffer = bytearray(max(size, CHUNK_BYTES))
+        self._view = memoryview(self._buffer)
+
+    # ------------------------------------------------------------------------------- failures
+
+    def _create_mirror(self) -> Mirror:
+        """A new durable file; waits as long as the disk is full, for that is not final."""
+        header = self._source.segment_header(self._number)
+        warned = False
+        while True:
+            try:
+                return Mirror.create(self._dir_fd, header)
+            except NoSpaceError as error:
+                if self._is_stopping():
+                    raise
+                if not warned:
+                    logger.error("%s", error)
+                    warned = True
+                time.sleep(NO_SPACE_PAUSE_S)
+            except OSError as error:
+                raise MirrorError(f"a new durable file: {error.strerror}") from error
+
+    def _copy_anew(self, cause: str) -> None:
+        """Replaces the current durable file by a new one, copied from the hot ring.
+
+        Nothing was published from the file that is given up beyond its last good sync, and the
+        hot ring keeps the whole segment until all of it is published.
+        """
+        logger.error("segment %d is copied to a new durable file: %s", self._number, cause)
+        position, offset = self._position, max(self._offset, self._source.high_watermark)
+        if self._mirror is not None:
+            self._mirror.close()
+        try:
+            self._mirror = mirror = Mirror.create_hidden(
+                self._dir_fd, self._source.segment_header(self._number)
+            )
+            self._position, self._offset, self._sealed = DATA_START, mirror.base_offset, False
+            while self._position < position or self._offset < offset:
+                if self._sealed or not self._copy_more(mirror):
+                    break
+            mirror.sync()
+            mirror.unhide(self._dir_fd)
+        except (MirrorError, OSError) as error:
+            raise self._failed(
+                f"segment {self._number} could not be copied to a new file: {error};"
+                f" the first cause was: {cause}"
+            ) from error
+        self._publish(mirror.synced_offset, mirror.fsync_ns)
+
+    def _copy_more(self, mirror: Mirror) -> bool:
+        copied, offset, sealed, need = self._source.copy(
+            self._number, self._position, self._buffer, self._offset
+        )
+        if need:
+            self._grow_buffer(need)
+            return True
+        mirror.write(self._view[:copied], offset)
+        self._position += copied
+        self._offset = offset
+        self._sealed = sealed
+        return copied > 0
+
+    def close(self) -> None:
+        """Closes the durable file without another sync."""
+        if self._mirror is not None:
+            self._mirror.close()
+        os.close(self._dir_fd)

@@ -1,0 +1,128 @@
+"""The hot files of a partition: spares ahead of need, and the removal of what is left over.
+
+The broker makes a file (name, fallocate) before it enters it into the ring, and takes it out of
+the ring before it unlinks it. Dying between the two leaves a file that no ring names; `sweep`
+finds it when the next broker adopts the bus.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
+
+from bus import files
+from bus.errors import NoSpaceError
+from bus.native.core import Partition
+
+logger = logging.getLogger(__name__)
+
+#: A spare is made when the active segment is this full: 1/2 leaves the time to make one.
+SPARE_FRACTION: Final = 2
+
+#: Serials of one broker's life: its epoch stands above these bits.
+SERIAL_BITS: Final = 32
+
+_SEGMENT_FILE = re.compile(r"(\d+)-(\d+)\.(\d+)\.seg")
+_CONTROL_FILE = re.compile(r"(\d+)-(\d+)\.ctl")
+
+
+def segment_file_name(topic_id: int, partition: int, serial: int) -> str:
+    """Name of a hot segment file, relative to the hot directory."""
+    return f"{topic_id}-{partition}.{serial}.seg"
+
+
+def control_file_name(topic_id: int, partition: int) -> str:
+    """Name of a partition's control page, relative to the hot directory."""
+    return f"{topic_id}-{partition}.ctl"
+
+
+def is_filling(log: Partition) -> bool:
+    """True when the active segment is so full that a spare should stand ready."""
+    number, position = log.tail
+    for slot in log.ring():
+        if slot.number == number:
+            return position * SPARE_FRACTION >= slot.bytes
+    return True
+
+
+class Rings:
+    """Makes and removes hot files in one hot directory."""
+
+    def __init__(self, hot_fd: int, epoch: int) -> None:
+        self._hot_fd = hot_fd
+        # A serial must never come again while the hot directory lives: a client tells by it
+        # whether what it has mapped is still the file in the ring. The epoch makes it so.
+        self._next_serial = epoch << SERIAL_BITS
+        self._full = False
+        #: hot files made, and tries that failed because the hot filesystem was full
+        self.spares_made = 0
+        self.spares_failed = 0
+
+    def feed(self, log: Partition, need: int = 0) -> int:
+        """Makes the spare that the partition wants, takes out what is useless; count made.
+
+        `need` is the size in bytes that a producer waits for; 0: just the next spare. A full
+        hot filesystem is reported once, and tried again at the next call.
+        """
+        self._remove_surplus(log)
+        made = 0
+        size = log.spare_wanted(need)
+        if size and self._add(log, size):
+            made = 1
+        return made
+
+    def _remove_surplus(self, log: Partition) -> None:
+        for serial in log.surplus():
+            name = segment_file_name(log.topic_id, log.partition, serial)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._hot_fd)
+
+    def _add(self, log: Partition, size: int) -> bool:
+        serial = self._next_serial
+        self._next_serial += 1
+        name = segment_file_name(log.topic_id, log.partition, serial)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        fd = files.open_file(name, flags, dir_fd=self._hot_fd)
+        try:
+            files.allocate(fd, size)
+        except NoSpaceError as error:
+            os.unlink(name, dir_fd=self._hot_fd)
+            self.spares_failed += 1
+            if not self._full:
+                logger.error("%s; producers of this partition wait until there is room", error)
+            self._full = True
+            return False
+        finally:
+            os.close(fd)
+        self._full = False
+        log.add_spare(serial, size)
+        self.spares_made += 1
+        return True
+
+    def remove(self, topic_id: int, partition: int) -> None:
+        """Unlinks every hot file of a partition. Those who have them mapped keep the bytes."""
+        for name in os.listdir(self._hot_fd):
+            match = _SEGMENT_FILE.fullmatch(name) or _CONTROL_FILE.fullmatch(name)
+            if match and (int(match[1]), int(match[2])) == (topic_id, partition):
+                os.unlink(name, dir_fd=self._hot_fd)
+
+    def sweep(self, known: dict[tuple[int, int], Collection[int]]) -> int:
+        """Unlinks hot files that no ring names; returns how many.
+
+        `known` maps (topic id, partition) to the serials in its ring.
+        """
+        swept = 0
+        for name in os.listdir(self._hot_fd):
+            segment = _SEGMENT_FILE.fullmatch(name)
+            control = _CONTROL_FILE.fullmatch(name)
+            match = segment or control
+            if match is None:
+                continue
+            key = int(match[1]), int(match[2])
+            if key in known and (control or int(match[3]) in known[key]):
+                continue
+            os.unlink(name, dir_fd=self._hot_fd)
+            swept += 1
+        return swept
