@@ -14,10 +14,7 @@ POLL_S = 1
 
 
 class IceoryxFlow(Flow):
-    """Lossless (`RetryUntilDelivered`, no overflow). Throughput is polled, as its examples do.
-
-    A round trip is polled when `spin`, else each record is announced through an event service.
-    """
+    """Lossless (`RetryUntilDelivered`, no overflow); the receiver polls, as in its examples."""
 
     name: ClassVar[str] = "iceoryx2"
     _opened: ClassVar[int] = 0
@@ -25,7 +22,6 @@ class IceoryxFlow(Flow):
     def open(self) -> None:
         IceoryxFlow._opened += 1
         self._service_name = f"bench/{os.getpid()}/{IceoryxFlow._opened}"
-        self._blocking = False
 
     def attach_sender(self) -> None:
         service = self._attach()
@@ -33,17 +29,9 @@ class IceoryxFlow(Flow):
         self._publisher: Any = builder.backpressure_strategy(
             iox2.BackpressureStrategy.RetryUntilDelivered
         ).create()
-        if self._blocking:
-            self._notifier: Any = self._event_service().notifier_builder().create()
 
     def attach_receiver(self) -> None:
         self._subscriber: Any = self._attach().subscriber_builder().create()
-        if self._blocking:
-            self._listener: Any = self._event_service().listener_builder().create()
-
-    def wait_by_events(self) -> None:
-        """Call before attaching: the receiver sleeps between records and is notified of each."""
-        self._blocking = True
 
     def _attach(self) -> Any:
         iox2.set_log_level(iox2.LogLevel.Error)
@@ -56,10 +44,6 @@ class IceoryxFlow(Flow):
             .open_or_create()
         )
 
-    def _event_service(self) -> Any:
-        name = iox2.ServiceName.new(self._service_name + "/event")
-        return self._node.service_builder(name).event().open_or_create()
-
     def detach(self) -> None:
         for port in ("_publisher", "_subscriber", "_notifier", "_listener"):
             if hasattr(self, port):
@@ -69,22 +53,45 @@ class IceoryxFlow(Flow):
         sample = self._publisher.loan_slice_uninit(len(payload))
         ctypes.memmove(sample.payload_ptr, payload, len(payload))
         sample.assume_init().send()
-        if self._blocking:
-            self._notifier.notify()
         return None
 
     def receive_one(self) -> int:
         receive = self._subscriber.receive
         sample = receive()
         while sample is None:
-            if self._blocking:
-                self._listener.timed_wait(iox2.Duration.from_secs(POLL_S))
+            self._idle()
             sample = receive()
         size = self._read(sample)
         sample.delete()
         return size
 
+    def _idle(self) -> None:
+        """Nothing has come yet: polls again at once."""
+
     def _read(self, sample: Any) -> int:
         if self.record_bytes >= IN_PLACE_BYTES:
             return touch(sample.payload().as_memory_view().cast("B"))
         return len(ctypes.string_at(sample.payload_ptr, self.record_bytes))
+
+
+class IceoryxEventFlow(IceoryxFlow):
+    """The same, each record announced through an event service on which the receiver sleeps."""
+
+    def attach_sender(self) -> None:
+        super().attach_sender()
+        self._notifier: Any = self._event_service().notifier_builder().create()
+
+    def attach_receiver(self) -> None:
+        super().attach_receiver()
+        self._listener: Any = self._event_service().listener_builder().create()
+
+    def _event_service(self) -> Any:
+        name = iox2.ServiceName.new(self._service_name + "/event")
+        return self._node.service_builder(name).event().open_or_create()
+
+    def send_one(self, payload: bytes) -> object:
+        super().send_one(payload)
+        return self._notifier.notify()
+
+    def _idle(self) -> None:
+        self._listener.timed_wait(iox2.Duration.from_secs(POLL_S))
