@@ -151,7 +151,10 @@ def _hand_down(plan: _Plan[M], subscribers: Mapping[int, list[M]]) -> None:
 
     Only for speed: `_balance_once` alone finds loads as equal, in far more time for large groups.
     """
+    smallest = min(map(len, plan.values()), default=0)
     for giver in sorted(plan, key=lambda member: (-len(plan[member]), member)):
+        if len(plan[giver]) - 2 < smallest:
+            return
         for partition in sorted(plan[giver], reverse=True):
             least = min(subscribers[partition[0]], key=lambda member: (len(plan[member]), member))
             if len(plan[least]) <= len(plan[giver]) - 2:

@@ -1,0 +1,131 @@
+"""Groups seen from outside: the broker's reaper and the admin. Nobody here is a member."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bus.assignment import Partition
+from bus.errors import GroupIdNotFoundError, NonEmptyGroupError
+from bus.members import Death, Member, MemberTable
+from bus.native.core import Bells
+from bus.offset_entries import NO_OFFSET
+from bus.offsets import OffsetTable
+
+
+@dataclass(frozen=True)
+class MemberDescription:
+    """A member for people. `topics` are topic ids, `partitions` what it owns now."""
+
+    member_id: str
+    client_id: str
+    pid: int
+    client_slot: int
+    strategy: str
+    topics: tuple[int, ...]
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class GroupDescription:
+    """A group for people. `state` is one of Kafka's: Empty, Stable, PreparingRebalance, Dead."""
+
+    group: str
+    group_id: int
+    state: str
+    generation: int
+    members: tuple[MemberDescription, ...]
+
+
+def describe_group(members: MemberTable, group: str) -> GroupDescription:
+    """Members, what each one owns, and whether all have taken up the present plan."""
+    with members.locked():
+        present = members.members()
+        return GroupDescription(
+            group=group,
+            group_id=members.group_id,
+            state=_state(members, present),
+            generation=members.generation,
+            members=tuple(_describe(members, member) for member in present),
+        )
+
+
+def _state(members: MemberTable, present: list[Member]) -> str:
+    if members.deleted:
+        return "Dead"
+    if not present:
+        return "Empty"
+    settled = members.planned and all(one.seen == members.generation for one in present)
+    return "Stable" if settled else "PreparingRebalance"
+
+
+def _describe(members: MemberTable, member: Member) -> MemberDescription:
+    return MemberDescription(
+        member_id=member.name,
+        client_id=member.client_id,
+        pid=member.pid,
+        client_slot=member.client,
+        strategy=member.strategy,
+        topics=member.topics,
+        partitions=tuple(sorted(members.owners.owned_by(member.slot))),
+    )
+
+
+def remove_client(
+    members: MemberTable, bells: Bells, client_slot: int, client_generation: int
+) -> int:
+    """Remove what a dead client left in a group and ring the others; how many members it had.
+
+    The caller has proof of death: it holds the client's byte of clients.lock.
+    """
+    with members.locked():
+        present = members.members()
+        dead = [
+            one
+            for one in present
+            if (one.client, one.client_generation) == (client_slot, client_generation)
+        ]
+        for member in dead:
+            members.remove(member.slot)
+    if dead:
+        for member in present:
+            if member not in dead:
+                bells.ring(member.client)
+    return len(dead)
+
+
+def reset_offsets(
+    members: MemberTable,
+    offsets: OffsetTable,
+    new: Mapping[Partition, int | None],
+    death: Death,
+) -> None:
+    """Set a group's offsets; None deletes one. Raises NonEmptyGroupError naming the pids."""
+    encoded = {
+        partition: (NO_OFFSET if offset is None else offset, b"")
+        for partition, offset in new.items()
+    }
+    with members.locked():
+        _check_empty(members, offsets.header.name, death, "reset its offsets")
+        offsets.put(encoded, generation=members.generation, timestamp_ns=time.time_ns())
+
+
+def mark_deleted(members: MemberTable, death: Death, *, group: str = "") -> None:
+    """Let nobody join any more; the caller then unlinks both files. NonEmptyGroupError.
+
+    `group` is the name for the message.
+    """
+    with members.locked():
+        _check_empty(members, group or f"number {members.group_id}", death, "delete it")
+        members.mark_deleted()
+
+
+def _check_empty(members: MemberTable, group: str, death: Death, what: str) -> None:
+    if members.deleted:
+        raise GroupIdNotFoundError(f"group {group!r} was deleted")
+    members.remove_dead(death)
+    present = members.members()
+    if present:
+        who = ", ".join(f"pid {one.pid} ({one.client_id})" for one in present)
+        raise NonEmptyGroupError(
+            f"group {group!r} has members: {who}; end or unsubscribe them, then {what}"
+        )

@@ -1,0 +1,99 @@
+"""The shared tables of one group as a client holds them: members, offsets, and proof of death."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable, death_probe
+from bus.native.core import Bells, Table
+from bus.offsets import OffsetTable
+
+
+class _Directory(Protocol):
+    def open_groups(self) -> int: ...
+    def open_clients_lock(self) -> int: ...
+
+
+class _Slot(Protocol):
+    @property
+    def slot(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+
+
+class GroupClient(Protocol):
+    """What groups need of `bus.client.Client`."""
+
+    client_id: str
+
+    @property
+    def directory(self) -> _Directory: ...
+    @property
+    def slot(self) -> _Slot: ...
+    @property
+    def control(self) -> Table: ...
+    @property
+    def bells(self) -> Bells: ...
+    @property
+    def hot_fd(self) -> int: ...
+    def call(self, op: str, **args: Any) -> dict[str, Any]: ...
+
+
+class GroupTables:
+    """Both tables of a group, open until `close`.
+
+    Attributes: `members`, `offsets` (to be written under the members' mutex) and `death`.
+    """
+
+    def __init__(
+        self,
+        client: GroupClient,
+        group: str,
+        *,
+        create: bool,
+        lock_timeout_ms: float = LOCK_TIMEOUT_MS,
+    ) -> None:
+        """Ask the broker for the group and open its files.
+
+        Raises GroupIdNotFoundError without `create` if there is none, and what the call raises.
+        """
+        self.client = client
+        self._attached_as = self.client_key
+        answer = client.call("group", name=group, create=create)
+        self.members = MemberTable.open(
+            client.hot_fd, int(answer["id"]), lock_timeout_ms=lock_timeout_ms
+        )
+        groups_fd = client.directory.open_groups()
+        try:
+            self.offsets = OffsetTable.open(groups_fd, group)
+        finally:
+            os.close(groups_fd)
+        self._lock_fd = client.directory.open_clients_lock()
+        self.death = death_probe(self._lock_fd, client.control)
+
+    @property
+    def client_key(self) -> tuple[int, int]:
+        """The client's slot and generation now: another one after a fork or a bus restart."""
+        slot = self.client.slot
+        return slot.slot, slot.generation
+
+    @property
+    def stale(self) -> bool:
+        """True if these are not the group's tables any more: open them anew."""
+        return self.members.deleted or self.client_key != self._attached_as
+
+    def ring(self, clients: Iterable[int]) -> None:
+        """Wake clients by their slots."""
+        for client in clients:
+            self.client.bells.ring(client)
+
+    def ring_all_but(self, me: MemberId | None) -> None:
+        """Wake the other members; without the mutex, for a lost post costs only time."""
+        self.ring([one.client for one in self.members.members() if one.id != me])
+
+    def close(self) -> None:
+        """Close the files. Idempotent."""
+        self.offsets.close()
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,362 @@
+"""The members table of a group, group-ID.ctl in the hot directory: who is in the group. Volatile.
+
+    page 0    header: magic, version, ids | generation, owners_count, flags, planned | mutex
+    then      256 member slots of 1 KiB                                      (bus_member)
+    then      4096 owner slots of 16 bytes: see owners.py                    (bus_owner)
+
+Every word is written under the mutex; only `generation` is also read without it.
+
+What the words mean:
+  generation  of the group. Raised by every join, leave, proven death, change of subscription, and
+              when a topic got or lost partitions. A member that sees another one than it has acted
+              on must look at the plan.
+  planned     the generation that the owners' `target` words were computed for. Stored last, so a
+              plan that was not finished does not count. Any member may write it: all compute the
+              same from the same generation; the first one to finish spares the others the choice.
+  client      of a member slot: client slot + 1. It is written last by a join and cleared last by
+              a leave, so that a slot either is a whole member or is free.
+  joined      the generation that the join raised the group to. Slot and `joined` are the member id:
+              a slot that is used again never has the same one.
+  seen        the generation whose plan this member follows. For people, not for decisions.
+
+If the holder of the mutex dies                         the next one finds, and repairs
+  in a join, before `client`                            a free slot with rubbish in it: no harm
+  in a join, after `client`, before `generation`        a dead member; generation raised by repair
+  in a leave, before `client` is 0                      a dead member that owns less: it is reaped
+  in a leave, after `client` is 0                       generation raised by repair
+  anywhere, leaving owners that name a free slot        those owners are cleared by repair
+  in a plan, before `planned`                           no plan; the next member makes it
+  after the unlock, before it rang the others           nothing: they look when their wait ends
+The repair is idempotent, and dying in it is like dying before it.
+"""
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from bus import files
+from bus.assignment import STRATEGIES
+from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError, LockTimeoutError
+from bus.fields import Fields
+from bus.liveness import is_dead
+from bus.native.core import LAYOUT, Table
+from bus.owners import OwnerTable
+
+#: members of one group, and topics of one member
+MEMBERS_MAX = LAYOUT["BUS_GROUP_MEMBERS"]
+TOPICS_MAX = LAYOUT["BUS_MEMBER_TOPICS"]
+#: how long a call waits for another process to leave its critical section (normally < 1 ms)
+LOCK_TIMEOUT_MS = 10_000
+
+_BYTES = LAYOUT["sizeof.bus_members"]
+_MAGIC = LAYOUT["BUS_MAGIC_MEMBERS"]
+_VERSION = LAYOUT["BUS_LAYOUT_VERSION"]
+_HEADER = Fields(
+    "bus_members",
+    {
+        "magic": "Q",
+        "version": "I",
+        "bytes": "I",
+        "bus_id": "Q",
+        "group_id": "Q",
+        "generation": "Q",
+    },
+)
+_GENERATION = LAYOUT["bus_members.generation"]
+_PLANNED = LAYOUT.get("bus_members.planned", LAYOUT["bus_members.flags"] + 4)
+_FLAGS = LAYOUT["bus_members.flags"]
+_DELETED = 1
+_MEMBERS = LAYOUT["bus_members.members"]
+_MEMBER = Fields(
+    "bus_member",
+    {
+        "client": "I",
+        "topics_count": "I",
+        "client_generation": "Q",
+        "joined": "Q",
+        "strategy": "I",
+        "pid": "I",
+        "seen": "Q",
+    },
+)
+_CLIENT_ID_AT = LAYOUT["bus_member.client_id"]
+_CLIENT_ID_BYTES = LAYOUT["bus_member.instance_id"] - _CLIENT_ID_AT
+_TOPICS_AT = LAYOUT["bus_member.topics"]
+_STRATEGY_NAMES = {number: name for name, number in STRATEGIES.items()}
+
+#: (client slot, client generation) -> is that client proven dead?
+Death = Callable[[int, int], bool]
+
+
+class MemberId(NamedTuple):
+    """A member for good: nobody else ever has the same slot and `joined`."""
+
+    slot: int
+    joined: int
+
+
+class Member(NamedTuple):
+    """A member slot in use, as it was read. `client` is the client slot."""
+
+    slot: int
+    client: int
+    client_generation: int
+    joined: int
+    strategy: str
+    pid: int
+    seen: int
+    client_id: str
+    topics: tuple[int, ...]
+
+    @property
+    def id(self) -> MemberId:
+        """Slot and `joined`."""
+        return MemberId(self.slot, self.joined)
+
+    @property
+    def name(self) -> str:
+        """The member id as people see it."""
+        return f"{self.client_id or 'consumer'}-{self.slot}-{self.joined}"
+
+
+def members_file_name(group_id: int) -> str:
+    """Name of the members table in the hot directory."""
+    return f"group-{group_id}.ctl"
+
+
+def create_members_file(hot_fd: int, *, bus_id: int, group_id: int) -> None:
+    """Make an empty members table, in place of an old one if there is one (the broker does)."""
+    name = members_file_name(group_id)
+    temporary = f".{name}.{os.getpid()}.tmp"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=hot_fd)  # a dead process with our pid may have left it
+    fd = files.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=hot_fd)
+    try:
+        files.allocate(fd, _BYTES)
+        table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
+        table.create_mutex()
+        identity = struct.pack("<QIIQQQ", _MAGIC, _VERSION, _BYTES, bus_id, group_id, 1)
+        table.view[: len(identity)] = identity
+        os.rename(temporary, name, src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
+    finally:
+        os.close(fd)
+
+
+def death_probe(lock_fd: int, control: Table) -> Death:
+    """Proof of death by the OFD lock of the client's byte, or by another client in its slot.
+
+    `lock_fd` is a description of clients.lock that itself holds no byte.
+    """
+    clients = LAYOUT["bus_control.clients"] + LAYOUT["bus_client.generation"]
+
+    def dead(client: int, generation: int) -> bool:
+        # Whoever took the slot anew has taken the byte first, and could do so only after a death.
+        at = clients + client * LAYOUT["sizeof.bus_client"]
+        return control.load_acquire(at) != generation or is_dead(lock_fd, client)
+
+    return dead
+
+
+class MemberTable:
+    """The members table of one group, attached by this process."""
+
+    def __init__(self, table: Table, *, lock_timeout_ms: float = LOCK_TIMEOUT_MS) -> None:
+        """Raises CorruptSegmentError naming the field if `table` is not a members table."""
+        self._table = table
+        self._timeout_ms = lock_timeout_ms
+        header = _HEADER.read(table.view)
+        for field, value in (("magic", _MAGIC), ("version", _VERSION), ("bytes", _BYTES)):
+            if header[field] != value:
+                raise CorruptSegmentError(
+                    f"{field} of the members table is {header[field]:#x}, expected {value:#x};"
+                    " stop the bus and start it again to make the table anew"
+                )
+        self.bus_id = header["bus_id"]
+        self.group_id = header["group_id"]
+        self.owners = OwnerTable(table)
+
+    @classmethod
+    def open(cls, hot_fd: int, group_id: int, *, lock_timeout_ms: float = LOCK_TIMEOUT_MS) -> Self:
+        """Attach to the table of a group. Raises GroupIdNotFoundError."""
+        try:
+            fd = files.open_file(members_file_name(group_id), dir_fd=hot_fd)
+        except DirectoryError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise GroupIdNotFoundError(
+                    f"group number {group_id} has no members table: it was deleted, or the bus"
+                    " was started anew; close this handle and open another one"
+                ) from error
+            raise
+        try:
+            size = os.fstat(fd).st_size
+            if size != _BYTES:
+                raise CorruptSegmentError(f"{files.path_of(fd)} has {size} bytes, not {_BYTES}")
+            table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
+        finally:
+            os.close(fd)
+        return cls(table, lock_timeout_ms=lock_timeout_ms)
+
+    @property
+    def generation(self) -> int:
+        """Of the group; one load. Pairs with the release in `raise_generation`."""
+        return self._table.load_acquire(_GENERATION)
+
+    @property
+    def planned(self) -> bool:
+        """True if the targets were computed for the present generation."""
+        return self._table.load_acquire(_PLANNED) == self.generation
+
+    @property
+    def deleted(self) -> bool:
+        """True once the group is deleted; its files are gone or about to be."""
+        return bool(self._table.load32_acquire(_FLAGS) & _DELETED)
+
+    # ------------------------------------------------------------------------- the mutex
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the mutex; what a dead holder left is repaired first.
+
+        Raises LockTimeoutError naming the process that holds it. Whether to unlock is asked of
+        the mutex itself: a signal handler may raise between taking it and the next statement.
+        """
+        try:
+            if self._table.lock(self._timeout_ms):
+                try:
+                    self._repair()
+                finally:
+                    # Also when a signal cuts the repair short: the mutex would be lost for ever
+                    # else, and joins and plans look for such leftovers again.
+                    self._table.repaired()
+            yield
+        except LockTimeoutError as error:
+            raise self._explained(error) from error
+        finally:
+            if self._table.owner_tid == threading.get_native_id():
+                self._table.unlock()
+
+    def _explained(self, error: LockTimeoutError) -> LockTimeoutError:
+        holder = _describe_thread(error.owner_tid or self._table.owner_tid)
+        return LockTimeoutError(
+            f"group number {self.group_id} was locked for {self._timeout_ms:g} ms by {holder};"
+            " let it continue (kill -CONT) or kill it: a dead holder is repaired at once",
+            owner_tid=error.owner_tid,
+        )
+
+    def _repair(self) -> None:
+        """Clear what names free slots, and let everybody look again."""
+        self.owners.forget_all_but({member.slot for member in self.members()})
+        self.raise_generation()
+
+    # --------------------------------------------------------- under the mutex: reading
+
+    def members(self) -> list[Member]:
+        """All members, in the order of their slots. Without the mutex: for people only."""
+        found = (self.member(slot) for slot in range(MEMBERS_MAX))
+        return [member for member in found if member is not None]
+
+    def member(self, slot: int) -> Member | None:
+        """The member in `slot`, None if it is free."""
+        at = _MEMBERS + slot * _MEMBER.size
+        client = self._table.load32_acquire(at)
+        if client == 0:
+            return None
+        view = self._table.view
+        _, topics_count, client_generation, joined, strategy, pid, seen = _MEMBER.values(view, at)
+        name = bytes(view[at + _CLIENT_ID_AT : at + _CLIENT_ID_AT + _CLIENT_ID_BYTES])
+        return Member(
+            slot,
+            client - 1,
+            client_generation,
+            joined,
+            _STRATEGY_NAMES.get(strategy, "sticky"),
+            pid,
+            seen,
+            name.rstrip(b"\0").decode(errors="replace"),
+            struct.unpack_from(f"<{min(topics_count, TOPICS_MAX)}I", view, at + _TOPICS_AT),
+        )
+
+    def free_slot(self) -> int | None:
+        """A slot without a member."""
+        for slot in range(MEMBERS_MAX):
+            if self._table.load32_acquire(_MEMBERS + slot * _MEMBER.size) == 0:
+                return slot
+        return None
+
+    # --------------------------------------------------------- under the mutex: writing
+
+    def raise_generation(self) -> None:
+        """Make every member look at the group again."""
+        self._table.add(_GENERATION, 1)
+
+    def mark_planned(self, generation: int) -> None:
+        """Make the targets count, as the plan of `generation`."""
+        self._table.store_release(_PLANNED, generation)
+
+    def mark_seen(self, slot: int, generation: int) -> None:
+        """Note for people that the member follows the plan of `generation`."""
+        at = _MEMBERS + slot * _MEMBER.size + _MEMBER.offsets["seen"]
+        self._table.store_release(at, generation)
+
+    def mark_deleted(self) -> None:
+        """Let nobody join any more."""
+        self._table.store32_release(_FLAGS, _DELETED)
+        self.raise_generation()
+
+    def admit(self, member: Member) -> None:
+        """Write a new member into its free slot; it counts from the store of `client` on."""
+        self.owners.forget(member.slot)
+        at = _MEMBERS + member.slot * _MEMBER.size
+        values = {
+            "client_generation": ("Q", member.client_generation),
+            "joined": ("Q", member.joined),
+            "strategy": ("I", STRATEGIES[member.strategy]),
+            "pid": ("I", member.pid),
+            "seen": ("Q", 0),
+        }
+        for field, (code, value) in values.items():
+            struct.pack_into("<" + code, self._table.view, at + _MEMBER.offsets[field], value)
+        name = _cut_utf8(member.client_id, _CLIENT_ID_BYTES).ljust(_CLIENT_ID_BYTES, b"\0")
+        self._table.view[at + _CLIENT_ID_AT : at + _CLIENT_ID_AT + _CLIENT_ID_BYTES] = name
+        self.subscribe(member.slot, member.topics)
+        self._table.store32_release(at, member.client + 1)
+        self.raise_generation()
+
+    def subscribe(self, slot: int, topics: tuple[int, ...]) -> None:
+        """Write the topics of a slot; the caller raises the generation."""
+        at = _MEMBERS + slot * _MEMBER.size
+        struct.pack_into(f"<{len(topics)}I", self._table.view, at + _TOPICS_AT, *topics)
+        self._table.store32_release(at + _MEMBER.offsets["topics_count"], len(topics))
+
+    def remove(self, slot: int) -> None:
+        """Free a slot and all that it owns: its member leaves, or is proven dead."""
+        self.owners.forget(slot)
+        self._table.store32_release(_MEMBERS + slot * _MEMBER.size, 0)
+        self.raise_generation()
+
+    def remove_dead(self, death: Death) -> int:
+        """Remove all members that `death` proves to be dead; how many there were."""
+        dead = [one for one in self.members() if death(one.client, one.client_generation)]
+        for member in dead:
+            self.remove(member.slot)
+        return len(dead)
+
+
+def _cut_utf8(text: str, size: int) -> bytes:
+    return text.encode()[:size].decode(errors="ignore").encode()
+
+
+def _describe_thread(tid: int) -> str:
+    """ "pid 12 (python, T (stopped))" of a thread, for messages."""
+    if tid == 0:
+        return "a process that has just released it"
+    try:
+        lines = Path(f"/proc/{tid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return f"thread {tid}, which is gone"
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return f"pid {status.get('Tgid', tid)} ({status.get('Name')}, state {status.get('State')})"
