@@ -162,8 +162,8 @@ class GroupMembership:
             if member is None:
                 self._admit(topics)
             elif member.topics != topics:
-                self._members.subscribe(member.slot, topics)
                 self._members.raise_generation()
+                self._members.subscribe(member.slot, topics)
             else:
                 return
         self._tables.ring_all_but(self._me)

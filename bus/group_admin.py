@@ -77,19 +77,20 @@ def remove_client(
 
     The caller has proof of death: it holds the client's byte of clients.lock.
     """
+    before = members.generation
     with members.locked():
-        present = members.members()
         dead = [
             one
-            for one in present
+            for one in members.members()
             if (one.client, one.client_generation) == (client_slot, client_generation)
         ]
         for member in dead:
             members.remove(member.slot)
-    if dead:
+        present = members.members()
+    # Also if nobody was removed: it may have died in a leave, which the lock has repaired.
+    if members.generation != before:
         for member in present:
-            if member not in dead:
-                bells.ring(member.client)
+            bells.ring(member.client)
     return len(dead)
 
 

@@ -19,15 +19,18 @@ What the words mean:
               a slot that is used again never has the same one.
   seen        the generation whose plan this member follows. For people, not for decisions.
 
-If the holder of the mutex dies                         the next one finds, and repairs
-  in a join, before `client`                            a free slot with rubbish in it: no harm
-  in a join, after `client`, before `generation`        a dead member; generation raised by repair
-  in a leave, before `client` is 0                      a dead member that owns less: it is reaped
-  in a leave, after `client` is 0                       generation raised by repair
-  anywhere, leaving owners that name a free slot        those owners are cleared by repair
-  in a plan, before `planned`                           no plan; the next member makes it
-  after the unlock, before it rang the others           nothing: they look when their wait ends
-The repair is idempotent, and dying in it is like dying before it.
+Every change starts with raising `generation`: whoever sees the new one takes the mutex to plan, and
+so waits for the holder to finish, or finds it dead and repairs. Nobody can miss a half-made change.
+
+If the holder of the mutex dies                  the next one finds, and repairs
+  in a join, before `client`                     a free slot with rubbish in it: no harm
+  in a join, after `client`                      a dead member: it is reaped
+  in a leave, before `client` is 0               a dead member that owns less: it is reaped
+  in a leave, after `client` is 0                nothing to do
+  anywhere, leaving owners that name free slots  those owners; repair clears them
+  in a plan, before `planned`                    no plan; the next member makes it
+  after the unlock, before it rang the others    nothing: they look when their wait ends
+The repair is idempotent, and dying in it is like dying before it. It raises the generation, too.
 """
 
 import os
@@ -249,8 +252,8 @@ class MemberTable:
 
     def _repair(self) -> None:
         """Clear what names free slots, and let everybody look again."""
-        self.owners.forget_all_but({member.slot for member in self.members()})
         self.raise_generation()
+        self.owners.forget_all_but({member.slot for member in self.members()})
 
     # --------------------------------------------------------- under the mutex: reading
 
@@ -304,11 +307,12 @@ class MemberTable:
 
     def mark_deleted(self) -> None:
         """Let nobody join any more."""
-        self._table.store32_release(_FLAGS, _DELETED)
         self.raise_generation()
+        self._table.store32_release(_FLAGS, _DELETED)
 
     def admit(self, member: Member) -> None:
         """Write a new member into its free slot; it counts from the store of `client` on."""
+        self.raise_generation()
         self.owners.forget(member.slot)
         at = _MEMBERS + member.slot * _MEMBER.size
         values = {
@@ -324,19 +328,18 @@ class MemberTable:
         self._table.view[at + _CLIENT_ID_AT : at + _CLIENT_ID_AT + _CLIENT_ID_BYTES] = name
         self.subscribe(member.slot, member.topics)
         self._table.store32_release(at, member.client + 1)
-        self.raise_generation()
 
     def subscribe(self, slot: int, topics: tuple[int, ...]) -> None:
-        """Write the topics of a slot; the caller raises the generation."""
+        """Write the topics of a slot; the caller has raised the generation."""
         at = _MEMBERS + slot * _MEMBER.size
         struct.pack_into(f"<{len(topics)}I", self._table.view, at + _TOPICS_AT, *topics)
         self._table.store32_release(at + _MEMBER.offsets["topics_count"], len(topics))
 
     def remove(self, slot: int) -> None:
         """Free a slot and all that it owns: its member leaves, or is proven dead."""
+        self.raise_generation()
         self.owners.forget(slot)
         self._table.store32_release(_MEMBERS + slot * _MEMBER.size, 0)
-        self.raise_generation()
 
     def remove_dead(self, death: Death) -> int:
         """Remove all members that `death` proves to be dead; how many there were."""

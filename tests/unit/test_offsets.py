@@ -170,7 +170,7 @@ class OffsetMachine(RuleBasedStateMachine):
 
     @rule(partitions=st.sets(PARTITIONS, max_size=6))
     def delete_some(self, partitions):
-        deletions = {p: (NO_OFFSET, b"") for p in partitions}
+        deletions = dict.fromkeys(partitions, (NO_OFFSET, b""))
         self.handle().put(deletions, generation=1, timestamp_ns=1)
         self.model = {p: v for p, v in self.model.items() if p not in partitions}
 

@@ -1,0 +1,1 @@
+"""Consumer groups: who owns what, and what is left when somebody dies."""
