@@ -34,7 +34,8 @@ class OneWay:
             end, *starts = run_together(*roles)
         finally:
             self.flow.close()
-        return share * self.senders / ((end - min(starts)) / 1e9)
+        elapsed_ns: int = end - min(starts)
+        return share * self.senders / (elapsed_ns / 1e9)
 
     def count_for(self, seconds: float) -> int:
         """How many records take about that long, found by a few growing tries."""

@@ -1,9 +1,10 @@
 """Several processes that start together and report back: the stage of every scenario."""
 
+import contextlib
 import multiprocessing
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -58,6 +59,18 @@ def run_together(*roles: Role) -> list[Any]:
         if failed:
             raise ProcessFailed(str(answer))
     return [answer for _, answer in answers]
+
+
+@contextlib.contextmanager
+def forked(work: Callable[[], None]) -> Iterator[int]:
+    """Runs `work` in a forked process for as long as the block lasts; yields its pid."""
+    process = _FORK.Process(target=work)
+    process.start()
+    try:
+        yield process.pid or 0
+    finally:
+        process.kill()
+        process.join()
 
 
 def _start(role: Role, gate: Gate) -> tuple[Any, Connection]:

@@ -21,11 +21,14 @@ class QueueFlow(Flow):
     def close(self) -> None:
         self._queue.close()
 
-    def attach_sender(self) -> None:
-        self.send_one = self._queue.put  # type: ignore[method-assign]
-
     def send_one(self, payload: bytes) -> object:
-        return self._queue.put(payload)
+        self._queue.put(payload)
+        return None
+
+    def send(self, payload: bytes, count: int) -> None:
+        put = self._queue.put
+        for _ in range(count):
+            put(payload)
 
     def receive_one(self) -> int:
         return len(self._queue.get())
@@ -51,11 +54,14 @@ class PipeFlow(Flow):
         self._reader.close()
         self._writer.close()
 
-    def attach_sender(self) -> None:
-        self.send_one = self._writer.send_bytes  # type: ignore[method-assign]
-
     def send_one(self, payload: bytes) -> object:
-        return self._writer.send_bytes(payload)
+        self._writer.send_bytes(payload)
+        return None
+
+    def send(self, payload: bytes, count: int) -> None:
+        send_bytes = self._writer.send_bytes
+        for _ in range(count):
+            send_bytes(payload)
 
     def receive_one(self) -> int:
         return len(self._reader.recv_bytes())
