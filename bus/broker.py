@@ -125,7 +125,8 @@ class Broker:
     def _command(self, ready_fd: int, owner_fd: int) -> list[str]:
         command = [sys.executable, "-P", "-m", "bus.supervisor", str(self.path)]
         command += ["--ready-fd", str(ready_fd), "--owner-fd", str(owner_fd)]
-        command += ["--config", json.dumps(self._config.to_json())]
+        if self._config != BrokerConfig():
+            command += ["--config", json.dumps(self._config.to_json())]
         return command + (["--hot-dir", str(self._hot_dir)] if self._hot_dir else [])
 
     def _judge(self, line: bytes) -> None:

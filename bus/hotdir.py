@@ -194,6 +194,8 @@ def _why_not(
 
 
 def _create(directory: BusDirectory, path: Path) -> HotDirectory:
+    with files.explained(str(path.parent)):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = files.open_directory(path, create=True)
     control_fd = files.open_file(
         TEMPORARY_CONTROL_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=fd

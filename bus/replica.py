@@ -138,12 +138,20 @@ class Follower:
             self._copy_anew(str(error))
             return True
         except CorruptRecordError as error:
+            self._commit_what_is_good()
             raise self._failed(str(error)) from error
         except CorruptSegmentError as error:
             # A segment that was sealed without a record may be recycled before it is looked at.
             if self._mirror is None and self._begin(after=self._number, offset=self._offset):
                 return True
             raise self._failed(str(error)) from error
+
+    def _commit_what_is_good(self) -> None:
+        """Frames before a damaged one verified: they count, if the disk takes them."""
+        try:
+            self.commit()
+        except MirrorError as error:
+            logger.error("the records before the damage could not be synced: %s", error)
 
     def _failed(self, reason: str) -> ReplicaFailedError:
         return ReplicaFailedError(
