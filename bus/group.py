@@ -34,6 +34,7 @@ from bus.errors import (
 from bus.fencing import check_member_commit, check_standalone_commit, refuse_removed
 from bus.group_tables import GroupClient, GroupTables
 from bus.members import LOCK_TIMEOUT_MS, MEMBERS_MAX, TOPICS_MAX, Member, MemberId, MemberTable
+from bus.native.core import Table
 from bus.offset_entries import encode_metadata
 from bus.planning import CountOf, compute_targets, take_picture
 from bus.structs import ConsumerGroupMetadata, OffsetAndMetadata
@@ -120,6 +121,11 @@ class GroupMembership:
     def generation(self) -> int:
         """The group's generation now: one load."""
         return self._members.generation
+
+    @property
+    def generation_word(self) -> tuple[Table, int, int]:
+        """Table and place of the group's generation, and the value this member has acted on."""
+        return *self._members.generation_word, self._seen
 
     @property
     def owned(self) -> frozenset[Partition]:

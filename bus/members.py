@@ -70,7 +70,7 @@ _HEADER = Fields(
     },
 )
 _GENERATION = LAYOUT["bus_members.generation"]
-_PLANNED = LAYOUT.get("bus_members.planned", LAYOUT["bus_members.flags"] + 4)
+_PLANNED = LAYOUT["bus_members.planned"]
 _FLAGS = LAYOUT["bus_members.flags"]
 _DELETED = 1
 _MEMBERS = LAYOUT["bus_members.members"]
@@ -207,6 +207,11 @@ class MemberTable:
     def generation(self) -> int:
         """Of the group; one load. Pairs with the release in `raise_generation`."""
         return self._table.load_acquire(_GENERATION)
+
+    @property
+    def generation_word(self) -> tuple[Table, int]:
+        """The table and where in it the generation stands, to be watched in a wait."""
+        return self._table, _GENERATION
 
     @property
     def planned(self) -> bool:

@@ -15,30 +15,36 @@ from typing import NamedTuple
 
 from bus.assignment import Partition
 from bus.errors import OffsetMetadataTooLargeError
-from bus.fields import Fields
 from bus.native.core import LAYOUT, crc32c
 
 #: bytes of UTF-8 that the metadata of one commit may have
 METADATA_BYTES_MAX = 192
-#: an entry with this offset holds none: it was deleted, and may be used for another partition
+#: a copy with this offset says that there is no commit: a deletion on its way
 NO_OFFSET = -1
 
-_ENTRY_FORMATS = {
-    "crc": "I",
-    "topic": "I",
-    "partition": "I",
-    "metadata_length": "I",
-    "sequence": "Q",
-    "offset": "q",
-    "generation": "Q",
-    "timestamp": "q",
+# One struct for all of it, because a commit packs one and unpacks two for every partition.
+_ENTRY = struct.Struct("<IIIIQqQq16x192s")
+_FIELDS = {
+    "crc": 0,
+    "topic": 4,
+    "partition": 8,
+    "metadata_length": 12,
+    "sequence": 16,
+    "offset": 24,
+    "generation": 32,
+    "timestamp": 40,
+    "metadata": 64,
 }
-_ENTRY = Fields("bus_offset_entry", _ENTRY_FORMATS)
-_METADATA_AT = LAYOUT["bus_offset_entry.metadata"]
-_CRC_FROM = LAYOUT["bus_offset_entry.topic"]
+if _ENTRY.size != LAYOUT["sizeof.bus_offset_entry"] or any(
+    LAYOUT[f"bus_offset_entry.{field}"] != at for field, at in _FIELDS.items()
+):
+    raise ImportError("bus_offset_entry in layout.h has changed: offset_entries.py packs another")
+
 #: size of one copy
 ENTRY_BYTES = _ENTRY.size
-_EMPTY = bytes(ENTRY_BYTES)
+_CRC = struct.Struct("<I")
+#: a copy of a free entry
+EMPTY = bytes(ENTRY_BYTES)
 
 
 class Committed(NamedTuple):
@@ -59,18 +65,21 @@ class Copy(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry as it stands: its newest valid copy, and which copy the next write overwrites."""
+    """An entry as it stands: its newest valid copy, and which copy the next write overwrites.
+
+    `free` if both copies are empty. A damaged entry is not: it is kept, as evidence.
+    """
 
     newest: Copy | None
     next_copy: int
-    unused: bool
+    free: bool
 
     @property
-    def free(self) -> bool:
-        """True if it may be given to any partition. A damaged entry is kept, as evidence."""
-        if self.newest is None:
-            return self.unused
-        return self.newest.committed.offset == NO_OFFSET
+    def committed(self) -> Committed | None:
+        """The commit that counts; None if there is none, or it was deleted."""
+        if self.newest is None or self.newest.committed.offset == NO_OFFSET:
+            return None
+        return self.newest.committed
 
 
 def encode_metadata(metadata: str) -> bytes:
@@ -89,36 +98,33 @@ def entry_of(first: bytes, second: bytes) -> Entry:
     copies = (_decode(first), _decode(second))
     sequences = [copy.sequence if copy else 0 for copy in copies]
     newest = 0 if sequences[0] >= sequences[1] else 1
-    return Entry(copies[newest], 1 - newest, first == second == _EMPTY)
+    return Entry(copies[newest], 1 - newest, first == second == EMPTY)
 
 
 def _decode(data: bytes) -> Copy | None:
     """A valid copy, or None."""
     if len(data) < ENTRY_BYTES:
         return None
-    crc, topic, partition, length, sequence, offset, generation, timestamp = _ENTRY.values(data)
-    if topic == 0 or length > METADATA_BYTES_MAX or crc != crc32c(memoryview(data)[_CRC_FROM:]):
+    crc, topic, number, length, sequence, offset, generation, timestamp, text = _ENTRY.unpack(data)
+    if topic == 0 or length > METADATA_BYTES_MAX or crc != crc32c(memoryview(data)[_CRC.size :]):
         return None
-    metadata = data[_METADATA_AT : _METADATA_AT + length].decode(errors="replace")
-    committed = Committed(offset, metadata, generation, timestamp)
-    return Copy(sequence, (topic, partition), committed)
+    metadata = text[:length].decode(errors="replace") if length else ""
+    return Copy(sequence, (topic, number), Committed(offset, metadata, generation, timestamp))
 
 
 def encode_copy(
-    sequence: int, partition: Partition, committed: Committed, metadata: bytes
+    sequence: int,
+    partition: Partition,
+    offset: int,
+    metadata: bytes,
+    *,
+    generation: int,
+    timestamp_ns: int,
 ) -> bytes:
-    """A copy as stored; `metadata` is taken from the encoded argument, not from `committed`."""
-    data = bytearray(ENTRY_BYTES)
-    data[_METADATA_AT : _METADATA_AT + len(metadata)] = metadata
-    values = (
-        *partition,
-        len(metadata),
-        sequence,
-        committed.offset,
-        committed.generation,
-        committed.timestamp_ns,
+    """A copy as stored; `metadata` is what `encode_metadata` returned."""
+    length = len(metadata)
+    data = bytearray(
+        _ENTRY.pack(0, *partition, length, sequence, offset, generation, timestamp_ns, metadata)
     )
-    for name, value in zip(_ENTRY.names[1:], values, strict=True):
-        struct.pack_into("<" + _ENTRY_FORMATS[name], data, _ENTRY.offsets[name], value)
-    struct.pack_into("<I", data, _ENTRY.offsets["crc"], crc32c(memoryview(data)[_CRC_FROM:]))
+    _CRC.pack_into(data, 0, crc32c(memoryview(data)[_CRC.size :]))
     return bytes(data)

@@ -4,9 +4,9 @@
     page 1, page 2   copy 0, copy 1 of entries 0..15                         (bus_offset_entry)
     page 3, page 4   copy 0, copy 1 of entries 16..31, and so on
 
-A copy is valid if and only if its CRC32C matches and its topic is not 0. Of an entry the valid copy
-with the larger sequence counts; a commit overwrites the other one. The partition is part of the
-copy, so an entry that changes its partition does so in one write, too.
+Of an entry the valid copy with the larger sequence counts (see offset_entries.py); a commit
+overwrites the other one. A deletion is a commit of "no offset"; then the copy before it is cleared,
+and then that one: the entry is free. Cut short at any point, the partition has no commit.
 
 Guarantees: whatever instant a writer or the power dies at, every entry says what it said before
 or after the write; a damaged copy costs at most the last commit of that partition.
@@ -34,7 +34,15 @@ from bus.directory import offsets_name
 from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError
 from bus.fields import Fields
 from bus.native.core import LAYOUT, crc32c
-from bus.offset_entries import ENTRY_BYTES, NO_OFFSET, Committed, Entry, encode_copy, entry_of
+from bus.offset_entries import (
+    EMPTY,
+    ENTRY_BYTES,
+    NO_OFFSET,
+    Committed,
+    Entry,
+    encode_copy,
+    entry_of,
+)
 
 _PAGE = LAYOUT["BUS_PAGE"]
 _PER_PAGE = LAYOUT["BUS_OFFSETS_PER_PAGE"]
@@ -136,10 +144,11 @@ class OffsetTable:
         return cls._owning(fd)
 
     @classmethod
-    def open_path(cls, path: str | Path) -> Self:
-        """The table in file `path`, for reading only."""
+    def open_path(cls, path: str | Path, *, writable: bool = False) -> Self:
+        """The table in file `path`."""
+        flags = os.O_RDWR if writable else os.O_RDONLY
         with files.explained(str(path)):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         return cls._owning(fd)
 
     @classmethod
@@ -154,20 +163,17 @@ class OffsetTable:
         """All commits of the group."""
         found = {}
         for _, entry in self._scan():
-            if entry.newest is not None and not entry.free:
-                found[entry.newest.partition] = entry.newest.committed
+            if entry.newest and entry.committed:
+                found[entry.newest.partition] = entry.committed
         return found
 
     def get(self, partitions: Iterable[Partition]) -> dict[Partition, Committed | None]:
         """The commits of some partitions; None where there is none."""
-        wanted = list(partitions)
-        if any(self._located(partition) is None for partition in wanted):
+        found = {partition: self._located(partition) for partition in partitions}
+        if None in found.values():
             self._reindex()
-        found: dict[Partition, Committed | None] = {}
-        for partition in wanted:
-            entry = self._located(partition)
-            found[partition] = entry.newest.committed if entry and entry.newest else None
-        return found
+            found = {partition: self._located(partition) for partition in found}
+        return {partition: entry.committed if entry else None for partition, entry in found.items()}
 
     def put(
         self, offsets: Mapping[Partition, tuple[int, bytes]], *, generation: int, timestamp_ns: int
@@ -179,15 +185,36 @@ class OffsetTable:
         """
         free: list[int] | None = None
         for partition, (offset, metadata) in offsets.items():
-            if self._located(partition) is None:
+            entry = self._located(partition)
+            if entry is None:
                 # Under the mutex one scan tells the whole truth: what is not found is not there.
                 free = self._reindex() if free is None else free
-                if partition not in self._index:
-                    if offset == NO_OFFSET:
-                        continue
-                    self._index[partition] = free.pop(0) if free else self._grow(free)
-            committed = Committed(offset, "", generation, timestamp_ns)
-            self._write(self._index[partition], partition, committed, metadata)
+                if offset == NO_OFFSET and partition not in self._index:
+                    continue
+                entry = self._entry_for(partition, free)
+            number = self._index[partition]
+            data = encode_copy(
+                entry.newest.sequence + 1 if entry.newest else 1,
+                partition,
+                offset,
+                metadata,
+                generation=generation,
+                timestamp_ns=timestamp_ns,
+            )
+            self._write(number, entry.next_copy, data)
+            if offset == NO_OFFSET:
+                self._write(number, 1 - entry.next_copy, EMPTY)
+                self._write(number, entry.next_copy, EMPTY)
+
+    def _write(self, number: int, copy: int, data: bytes) -> None:
+        with files.explained(self._path):
+            os.pwrite(self._fd, data, _position(number, copy))
+
+    def _entry_for(self, partition: Partition, free: list[int]) -> Entry:
+        """The entry to write `partition` to: where the scan has found it, else a free one."""
+        if partition not in self._index:
+            self._index[partition] = free.pop(0) if free else self._grow(free)
+        return self._load(self._index[partition])
 
     def sync(self) -> None:
         """Return when all commits so far are on the disk."""
@@ -208,7 +235,7 @@ class OffsetTable:
         if number is None:
             return None
         entry = self._load(number)
-        if entry.newest is None or entry.newest.partition != partition or entry.free:
+        if entry.newest is None or entry.newest.partition != partition:
             del self._index[partition]
             return None
         return entry
@@ -248,15 +275,6 @@ class OffsetTable:
             os.pread(self._fd, ENTRY_BYTES, _position(number, 0)),
             os.pread(self._fd, ENTRY_BYTES, _position(number, 1)),
         )
-
-    def _write(
-        self, number: int, partition: Partition, committed: Committed, metadata: bytes
-    ) -> None:
-        entry = self._load(number)
-        sequence = entry.newest.sequence + 1 if entry.newest else 1
-        data = encode_copy(sequence, partition, committed, metadata)
-        with files.explained(self._path):
-            os.pwrite(self._fd, data, _position(number, entry.next_copy))
 
 
 def _position(number: int, copy: int) -> int:

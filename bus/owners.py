@@ -28,7 +28,7 @@ _COUNT = LAYOUT["bus_members.owners_count"]
 _OWNERS = LAYOUT["bus_members.owners"]
 _SIZE = LAYOUT["sizeof.bus_owner"]
 _OWNER = LAYOUT["bus_owner.owner"]
-_TARGET = LAYOUT.get("bus_owner.target", LAYOUT.get("bus_owner.offsets_entry", 0))
+_TARGET = LAYOUT["bus_owner.target"]
 _SLOT = struct.Struct("<IIII")
 if _SLOT.size != _SIZE or _OWNER != 8 or _TARGET != 12:
     raise ImportError("bus_owner in layout.h has changed: owners.py reads it as four words")
@@ -55,7 +55,12 @@ class OwnerTable:
 
     def owned_by(self, slot: int) -> set[Partition]:
         """What the member in `slot` owns."""
-        return {entry.partition for entry in self.entries() if entry.owner == slot}
+        # Asked at every commit: no objects are made for what others own.
+        return {
+            (topic, number)
+            for topic, number, owner, _ in _SLOT.iter_unpack(self._bytes())
+            if owner == slot + 1
+        }
 
     def claim(self, index: int, slot: int) -> None:
         """Make the member in `slot` the owner; the caller has seen that nobody is."""
@@ -98,14 +103,18 @@ class OwnerTable:
             _SLOT.pack_into(self._table.view, at, *partition, 0, target_of[partition] + 1)
         self._table.store32_release(_COUNT, count)
 
-    def _slots(self) -> list[Ownership]:
+    def _bytes(self) -> memoryview:
         count = self._table.load32_acquire(_COUNT)
-        data = self._table.view[_OWNERS : _OWNERS + count * _SIZE]
+        return self._table.view[_OWNERS : _OWNERS + count * _SIZE]
+
+    def _slots(self) -> list[Ownership]:
         return [
             Ownership(
                 index, (topic, partition), owner - 1 if owner else None, goal - 1 if goal else None
             )
-            for index, (topic, partition, owner, goal) in enumerate(_SLOT.iter_unpack(data))
+            for index, (topic, partition, owner, goal) in enumerate(
+                _SLOT.iter_unpack(self._bytes())
+            )
         ]
 
     def _clear(self, entry: Ownership, *, owner: bool, target: bool) -> None:

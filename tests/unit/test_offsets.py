@@ -229,6 +229,29 @@ def test_a_write_torn_at_any_byte_says_what_was_said_before_or_after(torn_at):
     os.close(fd)
 
 
+@pytest.mark.parametrize("writes", [1, 2])
+def test_a_deletion_cut_short_is_a_deletion_and_the_entry_is_used_again(table, writes):
+    commit(table, (1, 0), 1)
+    commit(table, (1, 0), 2)
+    done = []
+    real = table._write
+
+    def write(number: int, copy: int, data: bytes) -> None:
+        if len(done) < writes:
+            real(number, copy, data)
+        done.append(copy)
+
+    table._write = write
+    commit(table, (1, 0), NO_OFFSET)
+    del table._write
+    assert len(done) == 3
+    assert table.read() == {}
+    assert table.get([(1, 0)]) == {(1, 0): None}
+    commit(table, (1, 0), 3)
+    assert table.read()[1, 0].offset == 3
+    assert [number for number, entry in table._scan() if not entry.free] == [0]
+
+
 def test_an_entry_damaged_twice_is_lost_kept_as_evidence_and_replaced_elsewhere(table):
     commit(table, (1, 0), 1)
     commit(table, (1, 0), 2)
