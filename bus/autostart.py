@@ -99,7 +99,7 @@ def _spawn(directory: BusDirectory, ready_fd: int) -> "subprocess.Popen[bytes]":
             pass_fds=(ready_fd,),
             start_new_session=True,
             cwd="/",
-            env=_environment(),
+            env=environment(),
         )
     except OSError as error:
         raise BrokerNotRunningError(f"cannot run {command[0]}: {error.strerror}") from error
@@ -107,7 +107,7 @@ def _spawn(directory: BusDirectory, ready_fd: int) -> "subprocess.Popen[bytes]":
         os.close(log_fd)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, and the place of this package if an interpreter would not find it by itself."""
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parent.parent)

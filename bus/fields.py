@@ -8,7 +8,9 @@ word that another process may be changing is read with `core.Table.load_acquire`
 import struct
 from collections.abc import Mapping
 
-from bus.native.core import LAYOUT, Buffer
+from bus.native.core import LAYOUT
+
+Buffer = bytes | bytearray | memoryview
 
 
 class Fields:

@@ -142,7 +142,7 @@ class Groups:
     def delete(self, name: str, is_dead: Callable[[int, int], bool]) -> None:
         """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it."""
         group = self.get(name)
-        mark_deleted(group.members, name, is_dead)
+        mark_deleted(group.members, is_dead, group=name)
         groups_fd = self._directory.open_groups()
         try:
             os.unlink(offsets_name(name), dir_fd=groups_fd)

@@ -243,7 +243,7 @@ class Inventory:
 
     def forget(self, topic: Topic) -> None:
         """Takes a topic out of shared memory; whoever waits on it is woken and told."""
-        del self._topics[topic.name]
+        self._topics.pop(topic.name, None)
         for partition in self._of(topic.name):
             partition.is_deleted = True
             partition.log.mark_deleted()

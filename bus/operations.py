@@ -7,16 +7,19 @@ bus travel to the client by their class name.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bus import __version__
 from bus.catalog import Topic
 from bus.config import BrokerConfig, TopicConfig, check_partitions, check_topic_name
 from bus.control import Connection, Request
 from bus.directory import BusDirectory, Runtime
 from bus.errors import (
+    BusError,
     InvalidTopicError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     UnsupportedVersionError,
 )
+from bus.files import translate
 from bus.groups import Groups
 from bus.hotdir import HotDirectory
 from bus.inventory import Inventory, OpenPartition
@@ -24,7 +27,6 @@ from bus.keeper import Keeper
 from bus.members import death_probe
 from bus.registry import Registry
 from bus.status import Status
-from bus.version import __version__
 
 #: In a request for a new topic: as many partitions as the broker gives by default.
 DEFAULT_PARTITIONS = -1
@@ -119,14 +121,14 @@ class Operations:
 
     def _topic(self, *, name: str, create: bool = False) -> dict[str, Any]:
         topic = self._inventory.find(check_topic_name(name))
+        if topic is None and not create:
+            topic = self._inventory.catalog.get(name)  # raises the error that says how to create it
+        if topic is None and not self._config.auto_create_topics:
+            raise UnknownTopicOrPartitionError(
+                f"topic {name!r} does not exist and this broker creates none by itself;"
+                f" create it with: bus topics create {name}"
+            )
         if topic is None:
-            if not create:
-                self._inventory.catalog.get(name)  # raises the error that says how to create it
-            if not self._config.auto_create_topics:
-                raise UnknownTopicOrPartitionError(
-                    f"topic {name!r} does not exist and this broker creates none by itself;"
-                    f" create it with: bus topics create {name}"
-                )
             topic = self._create(name, self._config.num_partitions, self._config.topic)
         return {"topic": topic.to_json()}
 
@@ -163,7 +165,16 @@ class Operations:
 
     def _create(self, name: str, partitions: int, config: TopicConfig) -> Topic:
         topic = self._inventory.catalog.create(name, partitions, config)
-        self._keep(self._inventory.create(topic))
+        try:
+            opened = self._inventory.create(topic)
+        except (OSError, BusError) as error:
+            # A topic without its hot log is of no use to anybody: take it back, say why.
+            self._inventory.forget(topic)
+            self._inventory.catalog.delete(name)
+            if isinstance(error, OSError) and not isinstance(error, BusError):
+                raise translate(error, f"the hot log of topic {name!r}") from error
+            raise
+        self._keep(opened)
         return topic
 
     def _keep(self, partitions: list[OpenPartition]) -> None:

@@ -95,8 +95,10 @@ def plan_recovery(
     if state is None:
         state = PartitionState(0, 0, CleanEnd(0, 0) if tail is None else None)
     end, previous_end, number = _end_of(state, tail)
-    clean = state.clean_end is not None and state.clean_end.offset == end
-    base = end if clean else max(state.offset_limit, end)
+    clean = state.clean_end
+    # A clean end above what the files hold is one in a segment without records (or what was lost
+    # since was damaged by others); either way no offset from it on was ever given out.
+    base = clean.offset if clean and clean.offset >= end else max(state.offset_limit, end)
     remove = tail is not None and tail.is_empty
     kept = bases[:-1] if remove else bases
     return RecoveryPlan(

@@ -18,7 +18,12 @@ from collections.abc import Callable
 from typing import Final
 
 from bus.durable import DATA_START, list_segments, remove_leftovers
-from bus.errors import BusError, CorruptRecordError, CorruptSegmentError, NoSpaceError
+from bus.errors import (
+    CorruptRecordError,
+    CorruptSegmentError,
+    NoSpaceError,
+    ReplicaFailedError,
+)
 from bus.mirror import Mirror, MirrorError
 from bus.native.core import LAYOUT, Partition, parse_header
 
@@ -35,7 +40,7 @@ STATE_RUNNING: Final = LAYOUT["BUS_REPLICA_RUNNING"]
 STATE_FAILED: Final = LAYOUT["BUS_REPLICA_FAILED"]
 
 
-class ReplicaFailedError(BusError):
+class FollowerFailedError(ReplicaFailedError):
     """Raised when a replica must not go on: `offset`, `segment` and `position` say where."""
 
     def __init__(self, reason: str, *, offset: int = -1, segment: int = -1, position: int = -1):
@@ -122,7 +127,7 @@ class Follower:
         """A segment may begin above the end of the log only if its header says so."""
         header = parse_header(self._source.segment_header(number))
         if header.previous_end != offset:
-            raise ReplicaFailedError(
+            raise FollowerFailedError(
                 f"records {offset} to {base_offset} left the hot log before they were copied",
                 offset=offset,
                 segment=number,
@@ -153,8 +158,8 @@ class Follower:
         except MirrorError as error:
             logger.error("the records before the damage could not be synced: %s", error)
 
-    def _failed(self, reason: str) -> ReplicaFailedError:
-        return ReplicaFailedError(
+    def _failed(self, reason: str) -> FollowerFailedError:
+        return FollowerFailedError(
             reason, offset=self._offset, segment=self._number, position=self._position
         )
 

@@ -27,7 +27,7 @@ from bus.errors import BusError
 from bus.hotdir import HotDirectory
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead, lock_byte
 from bus.native.core import Bells, Partition
-from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, ReplicaFailedError
+from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Attendant:
         try:
             follower.resume()
             self._follow(follower, log)
-        except ReplicaFailedError as error:
+        except FollowerFailedError as error:
             self._report(error)
             log.set_replica(os.getpid(), STATE_FAILED)
             log.ring_durable()
@@ -156,7 +156,7 @@ class Attendant:
             for row in client_rows(self._hot.control)
         )
 
-    def _report(self, error: ReplicaFailedError) -> None:
+    def _report(self, error: FollowerFailedError) -> None:
         logger.error(
             "replica of %s stops for good at offset %d (segment %d, position %d): %s",
             self._task.name,

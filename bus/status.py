@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bus import __version__
 from bus.directory import BusDirectory, Runtime
 from bus.groups import Groups
 from bus.hotdir import HotDirectory
@@ -10,7 +11,6 @@ from bus.keeper import Keeper
 from bus.registry import Registry
 from bus.replica import STATE_FAILED, STATE_RUNNING
 from bus.retainer import Retainer
-from bus.version import __version__
 
 #: Counters of a partition's control page that are summed over all partitions.
 PARTITION_COUNTERS = ("deaths_repaired", "rolls", "recycled", "dropped_records", "corrupt_frames")

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bus import control
+from bus import __version__, control
 from bus.address import Address
 from bus.config import BrokerConfig
 from bus.control import Connection
@@ -50,9 +50,8 @@ from bus.operations import Operations, Session
 from bus.registry import Registry
 from bus.retainer import Retainer
 from bus.status import Status
-from bus.version import __version__
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("bus.supervisor")
 
 #: Pause between two rounds of everything that no event announces, in seconds.
 TICK_S: Final = 1.0

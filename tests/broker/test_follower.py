@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bus.durable import DATA_START, segment_name
-from bus.replica import Follower, ReplicaFailedError
+from bus.replica import Follower, FollowerFailedError
 from tests.broker.hotlog import HotLog, drain
 
 EIO = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -196,7 +196,7 @@ def test_an_unknown_gap_ends_the_replica(tmp_path: Path) -> None:
         follower.close()
     with HotLog(tmp_path, number=2, base_offset=100, gap=50) as after:
         follower = after.follower()
-        with pytest.raises(ReplicaFailedError, match="records 2 to 100 left the hot log"):
+        with pytest.raises(FollowerFailedError, match="records 2 to 100 left the hot log"):
             follower.resume()
         follower.close()
 
@@ -216,7 +216,7 @@ def test_a_damaged_frame_ends_the_replica_and_what_stands_before_it_counts(
     hot.append(b"a" * 100, b"b" * 100, b"c" * 100)
     position = hot.log.tail[1]
     damage(hot, position - 60)
-    with pytest.raises(ReplicaFailedError) as failure:
+    with pytest.raises(FollowerFailedError) as failure:
         drain(follower)
     assert failure.value.offset == 2
     assert failure.value.segment == 1
@@ -279,6 +279,6 @@ def test_when_the_copy_fails_too_the_replica_ends_and_the_watermark_stays(
 
     monkeypatch.setattr(os, "fdatasync", failing)
     hot.append(b"b")
-    with pytest.raises(ReplicaFailedError, match=r"could not be copied.*Input/output error"):
+    with pytest.raises(FollowerFailedError, match=r"could not be copied.*Input/output error"):
         drain(follower)
     assert hot.log.high_watermark == 1

@@ -45,9 +45,14 @@ def test_after_a_power_loss_the_log_goes_on_at_the_reserved_limit() -> None:
     assert made.state.clean_end is None
 
 
-def test_a_clean_end_that_the_files_contradict_is_not_believed() -> None:
-    made = plan(STOPPED, replace(TAIL, next_offset=140))
-    assert (made.base_offset, made.previous_end) == (LIMIT, 140)
+def test_a_clean_end_below_what_the_files_hold_is_not_believed() -> None:
+    made = plan(STOPPED, replace(TAIL, next_offset=160))
+    assert (made.base_offset, made.previous_end) == (LIMIT, 160)
+
+
+def test_a_clean_end_in_a_segment_without_records_is_believed() -> None:
+    made = plan(replace(STOPPED, clean_end=CleanEnd(LIMIT, 5)), TAIL)
+    assert (made.base_offset, made.previous_end) == (LIMIT, 150)
 
 
 def test_the_base_is_never_below_what_the_files_hold() -> None:
@@ -98,7 +103,9 @@ def test_durable_files_without_a_state_are_never_overwritten() -> None:
 
 def test_the_log_start_is_the_oldest_segment_or_what_was_deleted_up_to() -> None:
     assert plan_recovery(RUNNING, [30, 100], TAIL).log_start_offset == 30
-    assert plan_recovery(replace(RUNNING, log_start_offset=60), [30, 100], TAIL).log_start_offset == 60
+    assert (
+        plan_recovery(replace(RUNNING, log_start_offset=60), [30, 100], TAIL).log_start_offset == 60
+    )
 
 
 def test_planning_again_after_acting_changes_nothing_more() -> None:
