@@ -1,0 +1,62 @@
+"""bus: topics, partitions and an append-only log between the processes of one Linux host.
+
+The public names are loaded when they are first asked for: a program that only sends does not pay
+for the parts that it never uses, and neither does a replica process.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bus import errors as errors
+    from bus.admin import Admin as Admin
+    from bus.broker import Broker as Broker
+    from bus.config import BrokerConfig as BrokerConfig
+    from bus.config import TopicConfig as TopicConfig
+    from bus.consumer import Consumer as Consumer
+    from bus.listener import ConsumerRebalanceListener as ConsumerRebalanceListener
+    from bus.native.core import ConsumerRecord as ConsumerRecord
+    from bus.native.core import RecordFuture as RecordFuture
+    from bus.producer import Producer as Producer
+    from bus.structs import ConsumerGroupMetadata as ConsumerGroupMetadata
+    from bus.structs import NewTopic as NewTopic
+    from bus.structs import OffsetAndMetadata as OffsetAndMetadata
+    from bus.structs import OffsetAndTimestamp as OffsetAndTimestamp
+    from bus.structs import RecordMetadata as RecordMetadata
+    from bus.structs import TopicPartition as TopicPartition
+
+_WHERE = {
+    "Admin": "bus.admin",
+    "Broker": "bus.broker",
+    "BrokerConfig": "bus.config",
+    "Consumer": "bus.consumer",
+    "ConsumerGroupMetadata": "bus.structs",
+    "ConsumerRebalanceListener": "bus.listener",
+    "ConsumerRecord": "bus.native.core",
+    "NewTopic": "bus.structs",
+    "OffsetAndMetadata": "bus.structs",
+    "OffsetAndTimestamp": "bus.structs",
+    "Producer": "bus.producer",
+    "RecordFuture": "bus.native.core",
+    "RecordMetadata": "bus.structs",
+    "TopicConfig": "bus.config",
+    "TopicPartition": "bus.structs",
+}
+
+__all__ = ["__version__", "errors", *_WHERE]  # noqa: PLE0604 - names, all of them
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("bus.errors")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'bus' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -169,6 +169,10 @@ class LockTimeoutError(BusTimeoutError):
         self.owner_tid = owner_tid
 
 
+class ReplicaFailedError(BusError):
+    """Raised when a partition's replica has stopped for good: nothing becomes durable any more."""
+
+
 class BackpressureError(BusTimeoutError):
     """Raised when a producer waited `max_block_ms` for room; the message says for whom."""
 

@@ -121,8 +121,12 @@ cdef class Cursor:
                 self.place(None, BUS_TAIL_NUMBER(tail), BUS_TAIL_POSITION(tail), 0, True)
                 return False
             number = self.hot_candidate(self.offset, tail, &base)
-            if base > self.offset and self.locate_cold(base):
-                return True
+            if base > self.offset:
+                if self.locate_cold(base):
+                    return True
+                if self.offset < self.log.start(): # retention was faster than we
+                    self.fell_behind(self.log.start())
+                    continue
             pin = self.pin_hot(number)
             if pin is None:
                 if self.offset < self.log.start():
@@ -151,6 +155,11 @@ cdef class Cursor:
         cdef const bus_segment *segment = <const bus_segment *>pin.mapping.base
         cdef uint64_t position
         if segment.base_offset > self.offset:
+            if segment.previous_end > self.offset:
+                raise _errors.CorruptRecordError(
+                    f"offsets {self.offset} to {segment.previous_end - 1} are missing: their "
+                    "segment file is gone; run 'bus check', or seek past them",
+                    segment=str(number - 1), offset=self.offset, reason="missing segment")
             self.gaps += segment.base_offset - self.offset
             self.offset = segment.base_offset
         position = bus_find_offset(pin.mapping.base, limit, self.offset)

@@ -1,0 +1,121 @@
+"""What a producer does while the log has no room: wait, help, and say who holds it back.
+
+    no file for the next segment   the broker is asked, again and again; a dead one is started anew
+    the replica is behind          wait for its next high watermark
+    a reader is behind             wait for it; if its process is proven dead, free its place
+    the offset limit is reached    the broker is asked to raise it
+
+The append is tried again after every wait; nothing here decides whether there is room.
+"""
+
+import logging
+import time
+from typing import Final
+
+from bus.client import Client
+from bus.errors import (
+    BackpressureError,
+    BrokerNotRunningError,
+    BusError,
+    CorruptSegmentError,
+    UnknownTopicOrPartitionError,
+)
+from bus.liveness import is_dead
+from bus.native.core import LAYOUT, Partition
+
+logger = logging.getLogger(__name__)
+
+WAIT_SPARE: Final = LAYOUT["BUS_WAIT_SPARE"]
+WAIT_REPLICA: Final = LAYOUT["BUS_WAIT_REPLICA"]
+WAIT_READER: Final = LAYOUT["BUS_WAIT_READER"]
+WAIT_OFFSETS: Final = LAYOUT["BUS_WAIT_OFFSETS"]
+TOPIC_DELETED: Final = LAYOUT["BUS_TOPIC_DELETED"]
+
+#: one wait; afterwards the broker is asked again and the holder's life is looked at, in ms
+SLICE_MS: Final = 100.0
+
+
+class Backpressure:
+    """The waiting side of one partition's appends: `Partition.blocked` and `.attention`."""
+
+    def __init__(self, client: Client, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+        self._broker_error: BusError | None = None
+
+    def attach(self, partition: Partition) -> Partition:
+        """Let this partition's appends wait here."""
+        partition.blocked = self.blocked
+        partition.attention = self.attention
+        return partition
+
+    def attention(self, partition: Partition, need: int) -> None:
+        """Ask the broker to look after the partition's hot files and offset limit."""
+        try:
+            self._client.send(
+                "tend", topic=partition.topic_id, partition=partition.partition, need=need
+            )
+            self._broker_error = None
+        except BusError as error:
+            # The append itself succeeded, or goes on waiting: a missing broker is no failure yet.
+            logger.debug("broker cannot be asked to tend %s: %s", self._topic, error)
+            self._broker_error = error
+
+    def blocked(self, partition: Partition, status: int, detail: int, deadline_ns: int) -> None:
+        """Sleep a while, or raise what makes waiting pointless.
+
+        Raises BackpressureError after the deadline, BrokerNotRunningError when the bus was
+        stopped, UnknownTopicOrPartitionError when the topic was deleted.
+        """
+        if self._client.stopping:
+            raise BrokerNotRunningError(
+                f"the bus in {self._client.directory.path} was stopped; nothing was stored"
+            )
+        if status == TOPIC_DELETED:
+            raise UnknownTopicOrPartitionError(f"topic {self._topic!r} was deleted")
+        if status not in (WAIT_SPARE, WAIT_REPLICA, WAIT_READER, WAIT_OFFSETS):
+            raise CorruptSegmentError(
+                f"the control page of {self._topic}-{partition.partition} contradicts itself; stop"
+                " the bus, run 'bus check', and start it again"
+            )
+        left_ms = (deadline_ns - time.monotonic_ns()) / 1e6
+        if left_ms <= 0:
+            raise BackpressureError(self._reason(partition, status, detail))
+        if status in (WAIT_SPARE, WAIT_OFFSETS):
+            self.attention(partition, detail if status == WAIT_SPARE else 0)
+        if status == WAIT_READER and self._reap(partition, detail):
+            return
+        partition.wait_space(min(left_ms, SLICE_MS))
+
+    def _reap(self, partition: Partition, index: int) -> bool:
+        """Free the place of a reader whose process is proven dead."""
+        for reader in partition.readers():
+            if reader.index == index and is_dead(self._probe_fd(), reader.client):
+                partition.reap_readers(reader.client, reader.generation)
+                return True
+        return False
+
+    def _probe_fd(self) -> int:
+        return self._client.slot.fd
+
+    def _reason(self, partition: Partition, status: int, detail: int) -> str:
+        where = f"{self._topic}-{partition.partition}"
+        if status == WAIT_READER:
+            return f"{where} is full: {self._holder(partition, detail)} has not consumed its records"
+        if status == WAIT_REPLICA:
+            fsync_ms = partition.replica_fsync_ns / 1e6
+            return (
+                f"{where} is full: replica pid {partition.replica_pid} is at offset"
+                f" {partition.high_watermark} of {partition.log_end_offset}, its last fdatasync"
+                f" took {fsync_ms:.1f} ms"
+            )
+        broker = f": {self._broker_error}" if self._broker_error else ""
+        wanted = "a new hot segment" if status == WAIT_SPARE else "more offsets"
+        pid = self._client.control.load32_acquire(LAYOUT["bus_control.broker_pid"])
+        return f"{where} waits for {wanted} from the broker (pid {pid}){broker}"
+
+    def _holder(self, partition: Partition, index: int) -> str:
+        for reader in partition.readers():
+            if reader.index == index:
+                return f"consumer {self._client.describe_holder(reader.client)}"
+        return "a consumer that has just gone"

@@ -1,0 +1,272 @@
+"""What a consumer reads now, and how far: readers, their positions, the group's wishes, commits.
+
+The consumer asks in this order, at every step: `coordinate` (what do I own?), then `take` or
+`next_reader` (what is there?), then `sleep` (wake me when there is more).
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from bus.client import Client
+from bus.errors import (
+    BrokerNotRunningError,
+    CommitFailedError,
+    IllegalStateError,
+    OffsetOutOfRangeError,
+    UnknownMemberIdError,
+)
+from bus.lease import Lease
+from bus.log import PartitionReader
+from bus.native.core import LAYOUT, ConsumerRecord, wait_any
+from bus.options import ConsumerOptions
+from bus.positions import Positions
+from bus.session import GroupSession, Partitions
+from bus.structs import OffsetAndMetadata, TopicPartition
+from bus.subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+#: one sleep; in between, commits fall due and the dead are looked for
+SLICE_MS: Final = 1_000.0
+_DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
+
+
+class Fetcher:
+    """The readers of one consumer. Used by one thread at a time."""
+
+    def __init__(self, client: Client, options: ConsumerOptions) -> None:
+        self.client = client
+        self.subscription = Subscription()
+        self.positions = Positions(client)
+        self.readers: dict[TopicPartition, PartitionReader] = {}
+        self.session: GroupSession | None = None
+        self._options = options
+        self._lease = Lease(client)
+        self._turn = 0
+        self._joined: frozenset[str] | None = None
+        self._catalog_seen = -1
+        self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
+        self._reap_due = 0.0
+        if options.group_id is not None:
+            self.session = GroupSession(
+                client, options.group_id, options.partition_assignment_strategy
+            )
+
+    # ------------------------------------------------------------------ what is to be read
+
+    def coordinate(self) -> None:
+        """Bring what is read in line with the group and the catalog; commit if that is due."""
+        if self.client.stopping:
+            raise BrokerNotRunningError(
+                f"the bus in {self.client.directory.path} was stopped; make a new consumer once it"
+                " runs again"
+            )
+        version = self.client.catalog_version()
+        if version != self._catalog_seen:
+            self._catalog_seen = version
+            self._follow_catalog()
+        if self.session is None:
+            return
+        if self.session.rebalance_due:
+            self._rebalance(self.session)
+        now = time.monotonic()
+        if now >= self._commit_due:
+            self.auto_commit()
+        if now >= self._reap_due:
+            self._reap_due = now + SLICE_MS / 1e3
+            self.session.reap_dead()
+
+    def follow_subscription(self) -> None:
+        """The subscription has changed."""
+        self._catalog_seen = -1
+        if self.subscription.is_manual:
+            self._read(self.subscription.partitions)
+        elif not self.subscription.is_automatic:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self.session is not None and self.session.membership.joined:
+            self.auto_commit()
+            self.session.leave()
+        self._joined = None
+        self._read(frozenset())
+
+    def _follow_catalog(self) -> None:
+        for tp in [tp for tp, reader in self.readers.items() if reader.log.flags & _DELETED]:
+            self._drop(frozenset({tp}))
+        if not self.subscription.is_automatic:
+            return
+        names = [topic.name for topic in self.client.topics()]
+        wanted = self.subscription.matching(names)
+        topics = {name: self.client.topic(name, create=True) for name in wanted}
+        if self.session is None:
+            self._read(
+                frozenset(
+                    TopicPartition(name, number)
+                    for name, topic in topics.items()
+                    for number in range(topic.partitions)
+                )
+            )
+        elif wanted != self._joined or not self.session.membership.joined:
+            self.session.join(wanted)
+            self._joined = wanted
+        else:
+            self.session.topics_changed()
+
+    def _rebalance(self, session: GroupSession) -> None:
+        try:
+            gained = session.rebalance(self._revoke, self._lose)
+        except UnknownMemberIdError as error:
+            logger.warning("group %r: %s; joining again", self._options.group_id, error)
+            session.join(self._joined or frozenset())
+            return
+        if not gained:
+            return
+        self._open(gained)
+        if self.subscription.listener is not None:
+            self.subscription.listener.on_partitions_assigned(gained)
+
+    def _revoke(self, going: Partitions) -> None:
+        if self.subscription.listener is not None:
+            self.subscription.listener.on_partitions_revoked(going)
+        self._commit_positions(going)
+        self._drop(going)
+
+    def _lose(self, lost: Partitions) -> None:
+        self._drop(lost)
+        if self.subscription.listener is not None and lost:
+            self.subscription.listener.on_partitions_lost(lost)
+
+    # ------------------------------------------------------------------------------ readers
+
+    def _read(self, wanted: Partitions) -> None:
+        self._drop(frozenset(self.readers) - wanted)
+        self._open(wanted - frozenset(self.readers))
+
+    def _drop(self, partitions: Partitions) -> None:
+        for tp in partitions:
+            reader = self.readers.pop(tp, None)
+            if reader is not None:
+                reader.close()
+
+    def _open(self, partitions: Partitions) -> None:
+        offsets = self.session.committed(partitions) if self.session else {}
+        for tp in sorted(partitions):
+            committed = offsets.get(tp)
+            if committed is None:
+                start = self.positions.start(tp, self._options.auto_offset_reset)
+            else:
+                start = committed.offset
+            self.readers[tp] = self.make_reader(tp, start)
+
+    def make_reader(self, tp: TopicPartition, offset: int) -> PartitionReader:
+        """A reader of one partition that begins at the offset."""
+        return PartitionReader(
+            self._lease,
+            self.positions.log(tp),
+            tp,
+            offset,
+            check_crcs=self._options.check_crcs,
+            durable_only=self._options.read_until == "durable",
+            key_deserializer=self._options.key_deserializer,
+            value_deserializer=self._options.value_deserializer,
+        )
+
+    def reader(self, tp: TopicPartition) -> PartitionReader:
+        """The reader of an assigned partition. Raises IllegalStateError."""
+        found = self.readers.get(tp)
+        if found is None:
+            self.coordinate()
+            found = self.readers.get(tp)
+        if found is None:
+            raise IllegalStateError(
+                f"{tp.topic}-{tp.partition} is not assigned to this consumer; assigned are"
+                f" {sorted(self.readers) or 'none'}"
+            )
+        return found
+
+    def active(self) -> list[PartitionReader]:
+        """The readers that are not paused, beginning with the one whose turn it is."""
+        paused = self.subscription.paused
+        readers = [reader for tp, reader in self.readers.items() if tp not in paused]
+        self._turn += 1
+        first = self._turn % len(readers) if readers else 0
+        return readers[first:] + readers[:first]
+
+    def take(self, reader: PartitionReader, count: int) -> list[ConsumerRecord]:
+        """Up to `count` records; a position that cannot be read any more is reset."""
+        try:
+            return reader.take(count)
+        except OffsetOutOfRangeError as error:
+            tp = reader.topic_partition
+            if self._options.auto_offset_reset == "none":
+                raise
+            start = self.positions.start(tp, self._options.auto_offset_reset)
+            logger.warning("%s-%d: %s; going on at %d", *tp, error, start)
+            reader.seek(start)
+            return reader.take(count)
+
+    def publish(self) -> None:
+        """Everything that was returned so far has been processed: producers may overwrite it."""
+        for reader in self.readers.values():
+            reader.publish()
+
+    def sleep(self, left_ms: float, spin_us: float) -> None:
+        """Until there may be something to do; at most a second."""
+        left_ms = min(left_ms, SLICE_MS)
+        if self.session is not None and self._options.enable_auto_commit:
+            left_ms = min(left_ms, max((self._commit_due - time.monotonic()) * 1e3, 0))
+        wait_any(
+            self.active(), self.client.bells, self.client.slot.slot, left_ms, int(spin_us * 1e3)
+        )
+
+    # ------------------------------------------------------------------------------ commits
+
+    def positions_of(self, partitions: Iterable[TopicPartition]) -> dict[
+        TopicPartition, OffsetAndMetadata
+    ]:
+        """The next offset of each partition that is being read."""
+        return {
+            tp: OffsetAndMetadata(self.readers[tp].offset) for tp in partitions if tp in self.readers
+        }
+
+    def auto_commit(self) -> None:
+        """Commit all positions, if the consumer commits by itself."""
+        self._commit_due = time.monotonic() + self._options.auto_commit_interval_ms / 1e3
+        if self.readers:
+            self._commit_positions(frozenset(self.readers))
+
+    def _commit_positions(self, partitions: Partitions) -> None:
+        if self.session is None or not self._options.enable_auto_commit:
+            return
+        offsets: Mapping[TopicPartition, OffsetAndMetadata] = self.positions_of(partitions)
+        try:
+            self.session.commit_what_is_left(offsets)
+        except CommitFailedError as error:
+            logger.warning(
+                "group %r: automatic commit refused, records since the last one come again: %s",
+                self._options.group_id,
+                error,
+            )
+
+    # ------------------------------------------------------------------------ end, and fork
+
+    def close(self, *, autocommit: bool) -> None:
+        """Commit, leave, let go. The client closes with the last record that is still held."""
+        try:
+            if not self.client.stopping and not self.client.stale:
+                if autocommit:
+                    self.auto_commit()
+                if self.session is not None:
+                    self.session.close()
+        finally:
+            self._drop(frozenset(self.readers))
+            del self._lease
+
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's readers and membership, touching nothing shared."""
+        self.readers = {}
+        if self.session is not None:
+            self.session.close()

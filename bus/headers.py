@@ -1,0 +1,37 @@
+"""Record headers as bytes: for each, name length (u16), value length (i32, -1: None), both texts."""
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from bus.errors import MessageSizeTooLargeError, SerializationError
+
+Header = tuple[str, bytes | None]
+
+#: all headers of a record together; the frame counts them in 16 bits
+HEADERS_BYTES_MAX: Final = 65_535
+
+_LENGTHS: Final = struct.Struct("<Hi")
+
+
+def encode_headers(headers: Iterable[Header]) -> bytes:
+    """The headers of one record, packed. Raises SerializationError, MessageSizeTooLargeError."""
+    parts: list[bytes] = []
+    for name, value in headers:
+        if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
+            raise SerializationError(
+                f"a header is (str, bytes or None), not ({type(name).__name__},"
+                f" {type(value).__name__})"
+            )
+        encoded = name.encode()
+        if len(encoded) > HEADERS_BYTES_MAX:
+            raise MessageSizeTooLargeError(f"a header name takes {len(encoded)} bytes")
+        parts += _LENGTHS.pack(len(encoded), -1 if value is None else len(value)), encoded
+        if value is not None:
+            parts.append(value)
+    packed = b"".join(parts)
+    if len(packed) > HEADERS_BYTES_MAX:
+        raise MessageSizeTooLargeError(
+            f"the headers take {len(packed)} bytes, the limit is {HEADERS_BYTES_MAX}"
+        )
+    return packed

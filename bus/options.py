@@ -1,0 +1,122 @@
+"""The options of a producer and of a consumer, each checked once, at the door."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+from bus.errors import BusConfigurationError, UnsupportedCodecError, UnsupportedVersionError
+
+Acks = Literal[0, 1, "all", -1]
+OffsetReset = Literal["latest", "earliest", "none"]
+ReadUntil = Literal["written", "durable"]
+Strategy = Literal["range", "roundrobin", "sticky"]
+
+_NO_TRANSACTIONS: Final = (
+    "transactions are not there yet; leave transactional_id out, or use acks='all' and commits"
+)
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise BusConfigurationError(f"{name} is {value!r}; use one of {list(allowed)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < least:
+        raise BusConfigurationError(f"{name} is {value!r}; it must be a number from {least} on")
+
+
+def _callable_or_none(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise BusConfigurationError(f"{name} must be a function, not {type(value).__name__}")
+
+
+class _Options:
+    def as_arguments(self) -> dict[str, Any]:
+        """The options by name, to make the same handle again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerOptions(_Options):
+    """See Producer."""
+
+    client_id: str | None = None
+    acks: Acks = "all"
+    key_serializer: Callable[[Any], bytes] | None = None
+    value_serializer: Callable[[Any], bytes] | None = None
+    partitioner: Any = "mmh3"
+    compression_type: str | None = None
+    batch_size: int = 16_384
+    linger_ms: int = 0
+    max_block_ms: int = 60_000
+    enable_idempotence: bool = True
+    transactional_id: str | None = None
+    transaction_timeout_ms: int = 60_000
+    autostart: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("acks", self.acks, (0, 1, "all", -1))
+        if self.acks == -1:  # Kafka's other way to write it
+            object.__setattr__(self, "acks", "all")
+        _callable_or_none("key_serializer", self.key_serializer)
+        _callable_or_none("value_serializer", self.value_serializer)
+        if self.compression_type not in (None, "none"):
+            raise UnsupportedCodecError(
+                f"compression_type {self.compression_type!r} is not there yet; leave it out"
+            )
+        for name in ("batch_size", "linger_ms", "max_block_ms", "transaction_timeout_ms"):
+            _at_least(name, getattr(self, name), 0)
+        if self.transactional_id is not None:
+            raise self.no_transactions()
+
+    def no_transactions(self) -> UnsupportedVersionError:
+        """What every call about transactions raises."""
+        return UnsupportedVersionError(_NO_TRANSACTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerOptions(_Options):
+    """See Consumer."""
+
+    group_id: str | None = None
+    group_instance_id: str | None = None
+    client_id: str | None = None
+    key_deserializer: Callable[[bytes], Any] | None = None
+    value_deserializer: Callable[[bytes], Any] | None = None
+    auto_offset_reset: OffsetReset = "latest"
+    enable_auto_commit: bool = True
+    auto_commit_interval_ms: int = 5_000
+    max_poll_records: int = 500
+    max_poll_interval_ms: int = 300_000
+    partition_assignment_strategy: Strategy = "sticky"
+    read_until: ReadUntil = "written"
+    isolation_level: Literal["read_uncommitted", "read_committed"] = "read_uncommitted"
+    check_crcs: bool = True
+    consumer_timeout_ms: float = math.inf
+    spin_us: float | None = None
+    autostart: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("auto_offset_reset", self.auto_offset_reset, ("latest", "earliest", "none"))
+        _one_of("read_until", self.read_until, ("written", "durable"))
+        _one_of(
+            "partition_assignment_strategy",
+            self.partition_assignment_strategy,
+            ("range", "roundrobin", "sticky"),
+        )
+        _one_of("isolation_level", self.isolation_level, ("read_uncommitted", "read_committed"))
+        if self.isolation_level == "read_committed":
+            raise UnsupportedVersionError(_NO_TRANSACTIONS)
+        if self.group_instance_id is not None:
+            raise UnsupportedVersionError(
+                "static membership (group_instance_id) is not there yet; leave it out"
+            )
+        _callable_or_none("key_deserializer", self.key_deserializer)
+        _callable_or_none("value_deserializer", self.value_deserializer)
+        _at_least("max_poll_records", self.max_poll_records, 1)
+        for name in ("auto_commit_interval_ms", "max_poll_interval_ms", "consumer_timeout_ms"):
+            _at_least(name, getattr(self, name), 0)
+        if self.spin_us is not None:
+            _at_least("spin_us", self.spin_us, 0)
