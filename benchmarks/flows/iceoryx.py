@@ -48,6 +48,8 @@ class IceoryxFlow(Flow):
         for port in ("_publisher", "_subscriber", "_notifier", "_listener"):
             if hasattr(self, port):
                 getattr(self, port).delete()
+                delattr(self, port)
+        del self._node  # a node that is not dropped leaves files behind
 
     def send_one(self, payload: bytes) -> object:
         sample = self._publisher.loan_slice_uninit(len(payload))
