@@ -98,10 +98,9 @@ class Groups:
 
     def get(self, name: str) -> OpenGroup:
         """The group of that name. Raises GroupIdNotFoundError."""
-        try:
-            return self._groups[check_group_id(name)]
-        except KeyError:
-            pass
+        found = self._groups.get(check_group_id(name))
+        if found is not None:
+            return found
         raise GroupIdNotFoundError(
             f"group {name!r} does not exist; a consumer's first join makes it"
         )

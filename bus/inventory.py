@@ -182,10 +182,9 @@ class Inventory:
 
     def partition(self, name: str, number: int) -> OpenPartition:
         """One partition. Raises UnknownTopicOrPartitionError."""
-        try:
-            return self._partitions[name, number]
-        except KeyError:
-            pass
+        found = self._partitions.get((name, number))
+        if found is not None:
+            return found
         topic = self.catalog.get(name)
         raise UnknownTopicOrPartitionError(
             f"topic {name!r} has no partition {number}; it has 0 to {topic.partitions - 1}"
@@ -319,14 +318,15 @@ class Inventory:
             partition.log.retire_before(0)
 
     def store_clean_ends(self) -> list[str]:
-        """Writes where each log ended; returns the partitions whose end is not durable."""
+        """Writes where each log ended; returns what was lost, a message for each partition."""
         unclean = []
         for partition in self.partitions():
             log = partition.log
             end = log.log_end_offset
             if partition.is_replicated and log.high_watermark < end:
                 unclean.append(
-                    f"{partition.name}: {end - log.high_watermark} records were not yet durable"
+                    f"{partition.name}: {end - log.high_watermark} records never became durable and are"
+                    " lost"
                 )
                 continue
             start = partition.state.log_start_offset if partition.is_replicated else end

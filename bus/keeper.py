@@ -32,8 +32,8 @@ from bus.replica_process import (
 logger = logging.getLogger(__name__)
 
 #: A replica that lived shorter than this is restarted after a pause, in seconds.
-SHORT_LIFE_S: Final = 1.0
-FIRST_PAUSE_S: Final = 0.1
+SHORT_LIFE_S: Final = 0.25
+FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
 #: Python's handlers must not run in the child before it has installed its own.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

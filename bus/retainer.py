@@ -93,7 +93,8 @@ class Retainer:
         """All durable segments; the newest one stays, for the replica goes on from it."""
         path = self._directory.partition_path(partition.topic.name, partition.number)
         with open_dir(path) as dir_fd:
-            return [_stored(dir_fd, base) for base in list_segments(dir_fd)]
+            tail = partition.log.tail
+            return [_stored(dir_fd, base, tail) for base in list_segments(dir_fd)]
 
     def _hot_segments(self, partition: OpenPartition) -> list[StoredSegment]:
         stored = []
@@ -108,7 +109,8 @@ class Retainer:
         return stored
 
 
-def _stored(dir_fd: int, base_offset: int) -> StoredSegment:
+def _stored(dir_fd: int, base_offset: int, tail: tuple[int, int]) -> StoredSegment:
+    """A durable segment; `tail` says how full the one is that is not sealed yet."""
     header = read_header(dir_fd, base_offset)
     if header.end_position and header.max_timestamp > 0:
         return StoredSegment(base_offset, header.end_position, header.max_timestamp)
@@ -117,4 +119,5 @@ def _stored(dir_fd: int, base_offset: int) -> StoredSegment:
         status = os.fstat(fd)
     finally:
         os.close(fd)
-    return StoredSegment(base_offset, header.end_position or 0, status.st_mtime_ns)
+    size = tail[1] if header.number == tail[0] else header.end_position or header.bytes
+    return StoredSegment(base_offset, size, status.st_mtime_ns)
