@@ -240,7 +240,8 @@ class GroupMembership:
                 picture = take_picture(self._members)
             targets = compute_targets(picture, count_of)
             with self._members.locked():
-                if self._members.generation == picture.generation:
+                # The first one to finish decides: a plan must not change while it is followed.
+                if self._members.generation == picture.generation and not self._members.planned:
                     self._members.owners.set_targets(targets)
                     self._members.mark_planned(picture.generation)
         return frozenset()  # the group is in turmoil: needs_rebalance stays true

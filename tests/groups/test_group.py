@@ -131,16 +131,33 @@ def test_new_partitions_are_given_out_after_refresh_and_only_once(rig):
 
 def test_a_plan_computed_from_an_old_generation_is_not_written(rig):
     first = rig.join(1)
+    others: list[GroupMembership] = []
 
-    def count_while_another_joins(topic: int) -> int:
-        if len(others) < 1:
+    def count_while_another_joins_and_plans(topic: int) -> int:
+        if not others:
             others.append(rig.join(1))
+            poll(rig, others[0])
+            assert len(others[0].owned) == 2
         return rig.count_of(topic)
 
-    others: list[GroupMembership] = []
-    first.plan(count_while_another_joins)
+    first.plan(count_while_another_joins_and_plans)
     assert len(first.acquire()) == 2
-    assert len(settle(rig, first, *others)[1]) == 2
+    assert not first.pending
+    assert not others[0].needs_rebalance
+
+
+def test_of_two_plans_for_one_generation_the_first_one_counts(rig):
+    first, second = rig.join(1), rig.join(1)
+
+    def count_while_the_other_plans(topic: int) -> int:
+        poll(rig, second)
+        return 1
+
+    first.plan(count_while_the_other_plans)
+    first.acquire()
+    assert [len(first.owned), len(second.owned)] == [2, 2]
+    assert not first.needs_rebalance
+    assert not second.needs_rebalance
 
 
 def test_more_partitions_than_a_group_can_have_are_refused_by_number(rig):

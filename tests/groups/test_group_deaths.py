@@ -165,6 +165,21 @@ def test_owners_that_name_a_free_slot_are_cleared_by_repair(rig):
     assert len(settle(rig, member)[0]) == 4
 
 
+def test_a_joiner_does_not_inherit_what_still_names_its_slot(rig):
+    # A repair that a signal cut short has left an owner word that names a free slot.
+    member = rig.join(1)
+    settle(rig, member)
+    member.leave()
+    table = rig.members()
+    with table.locked():
+        table.owners.set_targets({0: [(1, 0)]})
+        table.owners.claim(0, 0)
+    joiner = rig.join(2)
+    assert joiner._me.slot == 0
+    with pytest.raises(CommitFailedError):
+        joiner.commit({(1, 0): (1, "")})
+
+
 def test_a_plan_without_planned_is_made_again(rig):
     member = rig.join(1)
 
