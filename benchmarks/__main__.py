@@ -16,7 +16,7 @@ except ImportError as missing:
 
 import bus
 from benchmarks.report import print_tables, write_json
-from benchmarks.stage import Stage
+from benchmarks.stage import Stage, stderr_to
 from benchmarks.targets import Target
 
 FULL_ROUNDS = 5
@@ -68,13 +68,17 @@ def _run(
     json_file: Path | None,
     directory: Path | None,
 ) -> int:
-    with tempfile.TemporaryDirectory(prefix="bus-bench-", dir=directory) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="bus-bench-", dir=directory) as scratch,
+        stderr_to(Path(scratch) / "brokers.log") as progress,
+    ):
         stage = Stage(
             rounds=rounds or (QUICK_ROUNDS if quick else FULL_ROUNDS),
             seconds=QUICK_SECONDS if quick else FULL_SECONDS,
             quick=quick,
             path=Path(scratch) / "bus",
             scratch=Path(scratch),
+            progress=progress,
         )
         with bus.Broker(stage.path):
             for scenario in scenarios:

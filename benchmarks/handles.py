@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import psutil
 import bus
 from bus.control import ControlClient
 from bus.directory import BusDirectory
+
+#: A new topic's replicas run within this time.
+START_TIMEOUT_S = 10.0
+PAUSE_S = 0.01
 
 _numbers = itertools.count(1)
 
@@ -45,6 +50,18 @@ def status(path: Path) -> dict[str, Any]:
             return client.call("status")
         finally:
             client.close()
+
+
+def replica_pids(path: Path, name: str, partitions: int) -> list[int]:
+    """The replica of each partition of a topic, as soon as all of them run."""
+    limit = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < limit:
+        replicas = [one for one in status(path)["replicas"] if one["topic"] == name]
+        pids = [int(one["pid"]) for one in replicas if one["state"] == "running"]
+        if len(pids) == partitions:
+            return pids
+        time.sleep(PAUSE_S)
+    raise TimeoutError(f"the replicas of {name} do not run after {START_TIMEOUT_S} s")
 
 
 def pss_mib(pid: int) -> float:

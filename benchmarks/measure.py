@@ -53,8 +53,9 @@ class Results:
             self.notes.append(text)
 
     def series(self) -> list[Series]:
-        """Every series, in the order in which they were first added."""
-        return list(self._series.values())
+        """Every series, those of one measure together, else in the order of their first samples."""
+        measures = list(dict.fromkeys(key.measure for key in self._series))
+        return sorted(self._series.values(), key=lambda one: measures.index(one.key.measure))
 
     def get(self, measure: str, subject: str) -> Series | None:
         """One series, or None if it was not measured in this run."""

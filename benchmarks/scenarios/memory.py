@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.handles import pss_mib, status, topic
+from benchmarks.handles import pss_mib, replica_pids, status, topic
 from benchmarks.stage import Stage
 from benchmarks.targets import Target, median
 
@@ -20,7 +20,8 @@ MIB = 1 << 20
 TARGETS = (
     Target("idle partition, MiB", median(PARTITION), 1.3, True),
     Target("replica, MiB", median(REPLICA), 8, True),
-    Target("attached client, MiB over bare Python", median(CLIENT), 10, True),
+    Target("attached producer, MiB over bare Python", median(CLIENT, "producer"), 10, True),
+    Target("attached consumer, MiB over bare Python", median(CLIENT, "consumer"), 10, True),
 )
 
 #: Run in a fresh interpreter, so that nothing is shared with this one by a fork.
@@ -31,10 +32,13 @@ def pss():
         if line.startswith("Pss:"):
             return int(line.split()[1])
 """
-ATTACHED = """
+PRODUCER = """
 import bus
 producer = bus.Producer(sys.argv[1])
 producer.send(sys.argv[2], b"x").get(10)
+"""
+CONSUMER = """
+import bus
 consumer = bus.Consumer(sys.argv[2], bootstrap_servers=sys.argv[1], auto_offset_reset="earliest")
 consumer.poll(5000)
 """
@@ -43,20 +47,17 @@ REPORT = "print(pss())\n"
 
 def run(stage: Stage) -> None:
     """All three, several times."""
-    stage.results.note(
-        "memory: the attached client is a producer and a consumer in one process, after a record."
-    )
     for _ in stage.in_turns(NAME):
         before = _allocated(_hot_dir(stage))
         with topic(stage.path, partitions=PARTITIONS) as name:
             grown = _allocated(_hot_dir(stage)) - before
             stage.results.add(PARTITION, "bus", "MiB", grown / PARTITIONS / MIB)
-            for replica in status(stage.path)["replicas"]:
-                if replica["topic"] == name:
-                    stage.results.add(REPLICA, "bus", "MiB", pss_mib(replica["pid"]))
+            for pid in replica_pids(stage.path, name, PARTITIONS):
+                stage.results.add(REPLICA, "bus", "MiB", pss_mib(pid))
             bare = _pss_of(BARE + REPORT, stage.path, name)
-            attached = _pss_of(BARE + ATTACHED + REPORT, stage.path, name)
-            stage.results.add(CLIENT, "bus", "MiB", attached - bare)
+            for subject, program in (("producer", PRODUCER), ("consumer", CONSUMER)):
+                attached = _pss_of(BARE + program + REPORT, stage.path, name)
+                stage.results.add(CLIENT, subject, "MiB", attached - bare)
 
 
 def _hot_dir(stage: Stage) -> Path:

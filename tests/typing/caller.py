@@ -1,15 +1,17 @@
 """A program that calls the bus; `mypy --strict` must accept it as it stands. It is never run."""
 
+from collections.abc import Collection
+
 import bus
 
 
 class Printer(bus.ConsumerRebalanceListener):
     """Says what it gained and lost."""
 
-    def on_partitions_revoked(self, revoked: set[bus.TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Collection[bus.TopicPartition]) -> None:
         print("lost", revoked)
 
-    def on_partitions_assigned(self, assigned: set[bus.TopicPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[bus.TopicPartition]) -> None:
         print("gained", assigned)
 
 
