@@ -227,9 +227,9 @@ class ClientSlot:
 
     def __init__(self, control: Table, fd: int) -> None:
         """Private: use `take`."""
+        self.fd = fd
         self.slot = -1
         self.generation = 0
-        self.fd = fd
         self._control = control
         drop_in_child(self)
 
@@ -282,6 +282,10 @@ class ClientSlot:
         if fd >= 0:
             free_client(self._control, self.slot)
             os.close(fd)
+
+    def __del__(self) -> None:
+        # dropped without release: without the lock it counts as dead, and the broker cleans up
+        self.after_fork()
 
     def after_fork(self) -> None:
         """Close the lock's descriptor without freeing the slot: in a child it is the parent's."""
