@@ -211,16 +211,16 @@ cdef class Cursor:
     # ---- reading
 
     cdef ConsumerRecord next_record(self):
-        """The next record, or None when everything (durable) has been read. The cursor moves on."""
+        """The next record; None at the end of what has been written (or is durable), and between two
+        segments, where `has_more` says so. The cursor moves on."""
         cdef const bus_frame *frame
         cdef const uint8_t *base
         cdef bus_frame_state state
         cdef ConsumerRecord record
         cdef int kind
         while True:
-            if self.pin is None or self.position >= self.limit:
-                if not self.refill():
-                    return None
+            if not self.is_filled() and not self.refill():
+                return None
             base = self.pin.mapping.base
             state = bus_frame_check(base, self.position, self.limit, self.offset,
                                     (<const bus_segment *>base).seed, self.check_crcs)
@@ -228,10 +228,10 @@ cdef class Cursor:
                 raise self.damage(bus_frame_state_text(state))
             frame = <const bus_frame *>(base + self.position)
             kind = frame.attributes & BUS_TYPE_MASK
-            if kind == BUS_TYPE_END:
+            if kind == BUS_TYPE_END: # the next call finds the next segment
                 self.placed = False
                 self.pin = None
-                continue
+                return None
             if kind == BUS_TYPE_PAD:
                 self.position += frame.size
                 continue
@@ -246,6 +246,9 @@ cdef class Cursor:
             self.position += frame.size
             self.offset += 1
             return record
+
+    cdef inline bint is_filled(self) noexcept:
+        return self.pin is not None and self.position < self.limit
 
     def take(self, Py_ssize_t max_records):
         """Up to that many records, without waiting."""
@@ -352,14 +355,18 @@ cdef class ConsumerCore:
     def __next__(self):
         cdef ConsumerRecord record
         if self.current is not None and self.budget > 0 and not self.rebalance_due():
-            try:
+            if self.current.is_filled() or self.refill_current():
                 record = self.current.next_record()
-            except _errors.OffsetOutOfRangeError:
-                record = None # `_advance` meets it again and knows the policy
-            if record is not None:
-                self.budget -= 1
-                return record
+                if record is not None:
+                    self.budget -= 1
+                    return record
         return self._advance()
+
+    cdef bint refill_current(self) except -1:
+        try:
+            return self.current.refill()
+        except _errors.OffsetOutOfRangeError:
+            return False # `_advance` meets it again and knows what to do
 
     cdef inline bint rebalance_due(self) noexcept:
         return self.group_word != NULL and bus_load_relaxed(self.group_word) != self.group_seen

@@ -61,6 +61,7 @@ enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uin
         .key_length = frame.key_length,
         .headers_length = frame.headers_length,
         .value_length = frame.value_length,
+        .attributes = frame.attributes,
     };
     return bus_crc32c_frame(bus_body_crc(&body), &frame, seed) == frame.crc ? BUS_FRAME_GOOD
                                                                             : BUS_FRAME_BAD_CRC;

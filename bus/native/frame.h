@@ -44,7 +44,8 @@ static inline uint32_t bus_body_crc(const bus_record *record) {
     uint32_t crc = 0;
     if (record->key_length) crc = bus_crc32c(crc, record->key, record->key_length);
     if (record->headers_length) crc = bus_crc32c(crc, record->headers, record->headers_length);
-    return record->value_length ? bus_crc32c(crc, record->value, record->value_length) : crc;
+    if (record->value_length == 0 || record->attributes & BUS_ATTR_BARE_VALUE) return crc;
+    return bus_crc32c(crc, record->value, record->value_length);
 }
 
 static inline const uint8_t *bus_frame_key(const bus_frame *frame) {

@@ -3,6 +3,7 @@ from bus.structs import RecordMetadata
 
 
 @cython.final
+@cython.no_gc # refers to nothing that can refer to it: a cycle is impossible
 @cython.freelist(256)
 cdef class RecordFuture:
     """The fate of a sent record. It is in the log already; with acks="all" it may not be durable yet.

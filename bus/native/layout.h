@@ -33,6 +33,7 @@ enum {
     BUS_FRAME_ALIGN = 8,     /* every frame starts and ends on this boundary */
     BUS_VALUE_ALIGN = 64,    /* values of BUS_ALIGNED_VALUE bytes and more start on this boundary */
     BUS_ALIGNED_VALUE = 1024,
+    BUS_BARE_VALUE = 65536,  /* values this large have no checksum in a memory topic */
     BUS_MUTEX_BYTES = 64,    /* room for a pthread_mutex_t: 40 bytes on x86-64, 48 on aarch64 */
     BUS_GROUP_MEMBERS = 256,     /* members of one group */
     BUS_GROUP_PARTITIONS = 4096, /* partitions that one group can own */
@@ -238,7 +239,9 @@ static_assert(sizeof(bus_segment) == 12288, "frames start on a page");
  * A frame is valid if and only if its size is a multiple of 8, at least 48 and ends inside the
  * segment; its lengths fit its size; and crc32c(key, headers, value, bytes 0..3, bytes 8..47, seed)
  * equals the stored one. The body comes first in the checksum so that it can be computed before
- * the lock is taken. Padding is zero and not covered.
+ * the lock is taken. Padding is zero and not covered. In a memory topic, which has no second copy to
+ * protect, large values are not covered either (BUS_ATTR_BARE_VALUE): their checksum would cost as
+ * much as their copy.
  */
 typedef struct {
     uint32_t size;          /* of the frame with header and padding */
@@ -266,6 +269,7 @@ enum { /* bus_frame.attributes */
     BUS_ATTR_NULL_KEY = 0x0080,
     BUS_ATTR_NULL_VALUE = 0x0100,
     BUS_ATTR_ALIGNED = 0x0200, /* the value starts on a BUS_VALUE_ALIGN boundary */
+    BUS_ATTR_BARE_VALUE = 0x0400, /* the checksum leaves the value out: memory topics only */
 };
 
 /* ------------------------------------------------------------------- group members, group-ID.ctl

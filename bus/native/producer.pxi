@@ -33,6 +33,7 @@ cdef class Route:
 cdef class ProducerCore:
     """The hot path of a Producer."""
     cdef dict routes
+    cdef Route last
     cdef Table control
     cdef uint64_t catalog_seen
     cdef uint64_t born
@@ -50,6 +51,7 @@ cdef class ProducerCore:
                int64_t sticky_bytes, key_serializer, value_serializer, partitioner):
         """Begins with no routes; again after a fork."""
         self.routes = {}
+        self.last = None
         self.control = control
         self.catalog_seen = bus_load_acquire(&(<bus_control *>control.mapping.base).catalog_version)
         self.born = forks
@@ -63,6 +65,7 @@ cdef class ProducerCore:
 
     def _stop(self):
         self.closed = True
+        self.last = None
         self.routes = {}
 
     @property
@@ -77,12 +80,16 @@ cdef class ProducerCore:
         version = bus_load_acquire(&(<bus_control *>self.control.mapping.base).catalog_version)
         if version != self.catalog_seen:
             self.routes = {}
+            self.last = None
             self.catalog_seen = version
+        if self.last is not None and self.last.topic is topic:
+            return self.last # most programs send to one topic, and name it by one str object
         found = self.routes.get(topic)
         if found is None:
             found = self._route(topic)
             self.routes[topic] = found
-        return <Route>found
+        self.last = <Route>found
+        return self.last
 
     cdef HotLog choose(self, Route route, object partition, object key, uint64_t size):
         cdef Py_ssize_t index
@@ -205,6 +212,8 @@ cdef class ProducerCore:
             record.attributes |= BUS_ATTR_ALIGNED
         if log.control.flags & BUS_FLAG_APPEND_TIME:
             record.attributes |= BUS_ATTR_APPEND_TIME
+        if record.value_length >= BUS_BARE_VALUE and not log.control.flags & BUS_FLAG_REPLICATED:
+            record.attributes |= BUS_ATTR_BARE_VALUE
         if record.value_length < NOGIL_BYTES:
             record.body_crc = bus_body_crc(record)
         else:

@@ -16,7 +16,7 @@ cdef class ReaderSlot:
         log.lock(SUPERVISOR_LOCK_NS)
         try:
             high = min(bus_load_acquire(&log.control.readers_high), <uint64_t>BUS_READERS)
-            for i in range(BUS_READERS):
+            for i in range(<uint64_t>BUS_READERS):
                 if log.control.readers[i].owner == 0:
                     break
             else:
@@ -106,6 +106,7 @@ cdef list decode_headers(const uint8_t *at, uint32_t length):
 
 
 @cython.final
+@cython.no_gc # a batch of 500 must not set off the cycle collector
 @cython.freelist(1024)
 cdef class ConsumerRecord:
     """One record of a topic. Its bytes are read in place, as long as the record is held.

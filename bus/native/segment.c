@@ -54,6 +54,10 @@ uint64_t bus_copy_frames(const uint8_t *base, uint64_t position, uint64_t limit,
         memcpy(origin + at, base + at, size);
         out->error = bus_frame_check(origin, at, at + size, out->next_offset, seed, 1);
         if (out->error) return 0;
+        if (((const bus_frame *)(origin + at))->attributes & BUS_ATTR_BARE_VALUE) {
+            out->error = BUS_FRAME_BAD_CRC; /* nothing unverified becomes durable */
+            return 0;
+        }
         count_frame((const bus_frame *)(origin + at), out);
     }
     return 0;

@@ -64,9 +64,8 @@ void bus_sleeper_clear(bus_sleepers *sleepers, int slot) {
     bus_fetch_and(&sleepers->words[slot / 64], ~((uint64_t)1 << slot % 64));
 }
 
-int bus_wake(bus_sleepers *sleepers, bus_bells *bells) {
+int bus_wake_sleepers(bus_sleepers *sleepers, bus_bells *bells) {
     int rung = 0;
-    bus_fence_full(); /* pairs with the fence in bus_sleeper_set */
     uint64_t summary = bus_load_relaxed(&sleepers->summary);
     for (; summary; summary &= summary - 1) {
         int word = __builtin_ctzll(summary);

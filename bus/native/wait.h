@@ -9,6 +9,7 @@
 
 #include <semaphore.h>
 
+#include "atomics.h"
 #include "layout.h"
 
 typedef struct { /* open doorbells of other clients, by slot */
@@ -28,7 +29,12 @@ void bus_bells_close(bus_bells *bells);
 
 void bus_sleeper_set(bus_sleepers *sleepers, int slot); /* ends with a full fence */
 void bus_sleeper_clear(bus_sleepers *sleepers, int slot);
+int bus_wake_sleepers(bus_sleepers *sleepers, bus_bells *bells);
+
 /* To be called after the store that the sleepers wait for. Returns how many were rung. */
-int bus_wake(bus_sleepers *sleepers, bus_bells *bells);
+static inline int bus_wake(bus_sleepers *sleepers, bus_bells *bells) {
+    bus_fence_full(); /* pairs with the fence in bus_sleeper_set */
+    return bus_load_relaxed(&sleepers->summary) ? bus_wake_sleepers(sleepers, bells) : 0;
+}
 
 #endif
