@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from contextlib import suppress
 from typing import Any
 
@@ -49,3 +50,9 @@ def become_daemon() -> None:
     """Lets the first process end at once, so that the client that started it has no child."""
     if os.fork():
         os._exit(0)
+
+
+def raise_file_limit() -> None:
+    """Lets this process open as many files as it may: a descriptor per client is needed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -7,16 +7,22 @@ its partitions on disk (it reserves the offsets), the hot files, then `catalog_v
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from bus.catalog import Catalog, Topic
 from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, remove_segments
-from bus.errors import LockTimeoutError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from bus.errors import (
+    BusError,
+    LockTimeoutError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
 from bus.hotdir import HotDirectory
 from bus.native.core import Bells, Partition
 from bus.recovery import recover
+from bus.replica import STATE_FAILED
 from bus.replica_process import REPORT_FILE
 from bus.retention import segments_below
 from bus.rings import Rings, control_file_name, is_filling
@@ -241,14 +247,17 @@ class Inventory:
         )
 
     def forget(self, topic: Topic) -> None:
-        """Takes a topic out of shared memory; whoever waits on it is woken and told."""
+        """Takes a topic out of shared memory; whoever waits on it is woken and told.
+
+        The caller removes it from the catalog and then tells the clients to look.
+        """
         self._topics.pop(topic.name, None)
         for partition in self._of(topic.name):
             partition.is_deleted = True
-            partition.log.mark_deleted()
             del self._partitions[topic.name, partition.number]
             self.rings.remove(topic.id, partition.number)
-        self._hot.catalog_changed()
+            with _lock_timeout_logged(partition):
+                partition.log.mark_deleted()
 
     # -------------------------------------------------------------------------------- tending
 
@@ -267,12 +276,12 @@ class Inventory:
             tail = partition.log.tail
             if tail == partition.seen_tail:
                 continue
-            partition.seen_tail = tail
             try:
                 self.tend(partition)
-            except LockTimeoutError as error:
-                partition.seen_tail = (0, 0)
-                logger.warning("%s: %s", partition.name, error)
+            except BusError as error:  # a stopped lock holder, a full disk: try again
+                logger.error("%s: %s", partition.name, error)
+            else:
+                partition.seen_tail = tail
 
     def reserve_offsets(self, partition: OpenPartition) -> None:
         """Raises the offset limit, on disk first, when the log comes near it."""
@@ -315,25 +324,39 @@ class Inventory:
         for partition in self.partitions():
             partition.log.set_offset_limit(0)
             # Takes and gives the lock: an append that saw the old limit is through after this.
-            partition.log.retire_before(0)
+            with _lock_timeout_logged(partition):
+                partition.log.retire_before(0)
 
-    def store_clean_ends(self) -> list[str]:
-        """Writes where each log ended; returns what was lost, a message for each partition."""
-        unclean = []
+    def store_clean_ends(self) -> bool:
+        """Writes where each log ended; False if a hot log holds what is not durable yet.
+
+        What a replica that stopped for damage left behind can never become durable: it is lost.
+        """
+        complete = True
         for partition in self.partitions():
             log = partition.log
             end = log.log_end_offset
-            if partition.is_replicated and log.high_watermark < end:
-                unclean.append(
-                    f"{partition.name}: {end - log.high_watermark} records never became durable and are"
-                    " lost"
-                )
-                continue
-            start = partition.state.log_start_offset if partition.is_replicated else end
-            clean = CleanEnd(end, log.tail[0])
-            self._store(partition, PartitionState(start, partition.state.offset_limit, clean))
-        return unclean
+            missing = end - log.high_watermark if partition.is_replicated else 0
+            if missing == 0:
+                start = partition.state.log_start_offset if partition.is_replicated else end
+                clean = CleanEnd(end, log.tail[0])
+                self._store(partition, PartitionState(start, partition.state.offset_limit, clean))
+            elif log.replica_state == STATE_FAILED:
+                logger.error("%s: %d records are lost: not durable", partition.name, missing)
+            else:
+                logger.error("%s: %d records are not durable yet", partition.name, missing)
+                complete = False
+        return complete
 
     def _store(self, partition: OpenPartition, state: PartitionState) -> None:
         store_state(self._directory, partition.topic.name, partition.number, state)
         partition.state = state
+
+
+@contextmanager
+def _lock_timeout_logged(partition: OpenPartition) -> Iterator[None]:
+    """For what must go on although a process was stopped while it held the partition's lock."""
+    try:
+        yield
+    except LockTimeoutError as error:
+        logger.error("%s: %s", partition.name, error)

@@ -8,6 +8,7 @@ held, its pid stands in the control page, and a pidfd tells when it ends.
 
 import logging
 import os
+import select
 import selectors
 import signal
 import time
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 SHORT_LIFE_S: Final = 0.25
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
+#: A killed process that waits for its disk is gone by then, in seconds.
+KILL_TIMEOUT_S: Final = 10.0
 #: Python's handlers must not run in the child before it has installed its own.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -192,12 +195,13 @@ class Keeper:
         self.tick()
 
     def remove(self, topic_id: int) -> None:
-        """Ends the replicas of a deleted topic; its partitions are marked as deleted already."""
+        """Ends the replicas of a topic whose partitions are marked as deleted; waits for that."""
         for crew in list(self._crews):
             if not any(partition.topic.id == topic_id for partition in crew.partitions):
                 continue
             if crew.pidfd >= 0:
                 signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
+                select.select([crew.pidfd], [], [], KILL_TIMEOUT_S)  # the loop does the rest
             else:
                 crew.partitions = [p for p in crew.partitions if p.topic.id != topic_id]
                 if not crew.partitions:

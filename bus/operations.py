@@ -104,8 +104,8 @@ class Operations:
     def _hello(
         self, session: Session, *, slot: int, generation: int, **_who: object
     ) -> dict[str, Any]:
-        session.slot, session.generation = int(slot), int(generation)
-        self._registry.connected(session.slot, session.generation)
+        self._registry.connected(slot, generation)
+        session.slot, session.generation = slot, generation
         return {
             "version": __version__,
             "epoch": self._runtime.epoch,
@@ -169,8 +169,7 @@ class Operations:
             opened = self._inventory.create(topic)
         except (OSError, BusError) as error:
             # A topic without its hot log is of no use to anybody: take it back, say why.
-            self._inventory.forget(topic)
-            self._inventory.catalog.delete(name)
+            self._delete(topic)
             if isinstance(error, OSError) and not isinstance(error, BusError):
                 raise translate(error, f"the hot log of topic {name!r}") from error
             raise
@@ -183,10 +182,15 @@ class Operations:
     def _delete_topics(self, *, names: list[str]) -> dict[str, Any]:
         topics = [self._inventory.catalog.get(name) for name in names]
         for topic in topics:
-            self._inventory.catalog.delete(topic.name)
-            self._inventory.forget(topic)
-            self._keeper.remove(topic.id)
+            self._delete(topic)
         return {}
+
+    def _delete(self, topic: Topic) -> None:
+        """The replicas first: one that still ran would put files into what is being removed."""
+        self._inventory.forget(topic)
+        self._keeper.remove(topic.id)
+        self._inventory.catalog.delete(topic.name)
+        self._hot.catalog_changed()
 
     def _create_partitions(self, *, name: str, total: int) -> dict[str, Any]:
         topic = self._inventory.catalog.grow(name, total)

@@ -13,8 +13,9 @@ import logging
 import os
 from collections.abc import Callable
 
+from bus.config import CLIENTS_MAX
 from bus.directory import BusDirectory
-from bus.errors import BusError
+from bus.errors import BusError, IllegalStateError
 from bus.hotdir import HotDirectory
 from bus.liveness import (
     ROLE_REPLICA,
@@ -60,7 +61,12 @@ class Registry:
     # ---------------------------------------------------------------------------- connections
 
     def connected(self, slot: int, generation: int) -> None:
-        """A client said hello: its socket will tell when to look."""
+        """A client said hello: its socket will tell when to look.
+
+        Raises IllegalStateError if the slot is not that client's.
+        """
+        if not 0 <= slot < CLIENTS_MAX or client_row(self._control, slot).generation != generation:
+            raise IllegalStateError(f"client slot {slot} is not one of generation {generation}")
         self._connected[slot] = generation
 
     def disconnected(self, slot: int, generation: int) -> None:

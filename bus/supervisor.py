@@ -30,8 +30,14 @@ from typing import Final
 from bus import __version__, control
 from bus.address import Address
 from bus.config import BrokerConfig
-from bus.control import Connection
-from bus.daemon import become_daemon, log_to_file, report, take_broker_lock
+from bus.control import Connection, Request
+from bus.daemon import (
+    become_daemon,
+    log_to_file,
+    raise_file_limit,
+    report,
+    take_broker_lock,
+)
 from bus.directory import (
     BROKER_SOCKET,
     RUNTIME_FILE,
@@ -247,20 +253,23 @@ class Supervisor:
         fd = connection.fileno()
         connection.flush()
         for request in connection.receive():
-            try:
-                result = self._operations.answer(session, request)
-            except (BusError, OSError, TypeError, KeyError, ValueError) as error:
-                if not isinstance(error, BusError):
-                    logger.exception("request %r of pid %d failed", request.op, connection.pid)
-                connection.fail(request, error)
-            else:
-                connection.reply(request, result)
+            self._answer(session, request)
         if connection.closed:
             self._selector.unregister(fd)
             self._forget(session)
             return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.wants_write else 0)
         self._selector.modify(fd, events, lambda: self._serve(session))
+
+    def _answer(self, session: Session, request: Request) -> None:
+        try:
+            session.connection.reply(request, self._operations.answer(session, request))
+        except BusError as error:
+            session.connection.fail(request, error)
+        except Exception as error:
+            # Nothing that a client sends may end the broker of all the others.
+            logger.exception("request %r of pid %d", request.op, session.connection.pid)
+            session.connection.fail(request, error)
 
     def _forget(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -289,20 +298,25 @@ class Supervisor:
 
     def _finish(self) -> None:
         """All replicas have ended: leave a clean end on disk, and nothing elsewhere."""
-        for message in self._inventory.store_clean_ends():
-            logger.error("%s", message)
+        complete = self._inventory.store_clean_ends()
         self._groups.sync()
         for session in list(self._sessions):
             session.connection.close()
         self._listener.close()
         self._registry.close()
-        unlink_doorbells(self._directory.bus_id_hex)
-        self._hot.remove()
-        for name in (BROKER_SOCKET, RUNTIME_FILE):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._directory.fd)
-        logger.info("the bus in %s is stopped", self._directory.path)
+        self._remove(BROKER_SOCKET)
+        if complete:
+            unlink_doorbells(self._directory.bus_id_hex)
+            self._hot.remove()
+            self._remove(RUNTIME_FILE)
+            logger.info("the bus in %s is stopped", self._directory.path)
+        else:
+            logger.error("%s is kept; the next broker makes it durable", self._hot.path)
         os.close(self._lock_fd)
+
+    def _remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._directory.fd)
 
 
 # ------------------------------------------------------------------------------------ process
@@ -327,6 +341,7 @@ def serve(
         if log_file:
             log_to_file(directory)
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        raise_file_limit()
         supervisor = Supervisor(
             directory, config or BrokerConfig(), hot_dir=hot_dir, autostarted=autostarted
         )

@@ -61,6 +61,7 @@ class HotLog:
         )
         self.log = self.attach()
         self.rings = Rings(self.hot.fd, epoch=1)
+        self.log.attention = lambda _log, _need: None  # there is no broker to tell
         self._appender = Appender(self.hot.control, [self.log])
 
     def __enter__(self) -> Self:

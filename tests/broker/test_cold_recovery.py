@@ -190,3 +190,30 @@ def test_ten_segments_of_log_are_opened_by_their_tail_alone(bus_dir: Path) -> No
         assert replica(bus_dir)["high_watermark"] == 10_000
         for name, data in kept.items():
             (log / name).write_bytes(data)
+
+
+def test_a_stop_that_the_disk_did_not_follow_keeps_the_hot_log(bus_dir: Path) -> None:
+    config = bus.BrokerConfig(stop_timeout_s=0.2)
+    broker = Broker(bus_dir, config=config).start()
+    create_topic(bus_dir)
+    pid = replica(bus_dir)["pid"]
+    os.kill(pid, signal.SIGSTOP)  # a disk that hangs
+    producer = bus.Producer(bus_dir, acks=1, autostart=False)
+    for _ in range(10):
+        producer.send("t", b"x")
+    broker.stop()
+    producer.close()
+    with Broker(bus_dir):
+        eventually(lambda: replica(bus_dir)["high_watermark"] == 10, what="all ten durable")
+        assert status(bus_dir)["counters"]["partitions_adopted"] == 1
+
+
+def test_a_used_up_offset_limit_is_raised_on_disk_before_records_get_it(bus_dir: Path) -> None:
+    with Broker(bus_dir):
+        create_topic(bus_dir)
+    path = bus_dir / "topics" / "t" / "0" / "state.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps(before | {"clean_end": {"offset": 20_000_000, "number": 1}}))
+    with Broker(bus_dir), bus.Producer(bus_dir, autostart=False) as producer:
+        assert producer.send("t", b"x").get(timeout=10).offset == 20_000_000
+        assert state(bus_dir)["offset_limit"] == 3 << 24

@@ -186,3 +186,10 @@ def test_groups_survive_a_stop(bus_dir: Path) -> None:
         made = ask(bus_dir, "group", name="g", create=True)
     with Broker(bus_dir):
         assert ask(bus_dir, "group", name="g") == made
+
+
+def test_a_hello_for_a_slot_of_somebody_else_is_refused(bus_dir: Path, broker: Broker) -> None:
+    for slot, generation in [(5, 77), (4096, 1), (-1, 1), ("x", 1)]:
+        with pytest.raises(BusError):
+            ask(bus_dir, "hello", slot=slot, generation=generation)
+    assert status(bus_dir)["clients"] == []

@@ -1,0 +1,119 @@
+"""A hot directory is adopted only when everything in it can be believed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus import hotdir
+from bus.directory import BusDirectory, Runtime, boot_id
+from bus.errors import NamespaceError, UnsafeDirectoryError
+from bus.hotdir import CONTROL_FILE, HotDirectory, open_or_create, wipe
+from bus.liveness import lock_byte
+from bus.native.core import LAYOUT
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[BusDirectory]:
+    with BusDirectory.create(tmp_path / "bus") as directory:
+        yield directory
+
+
+def runtime(directory: BusDirectory, hot: HotDirectory, boot: str) -> Runtime:
+    return Runtime(
+        hot_dir=str(hot.path),
+        epoch=1,
+        pid=os.getpid(),
+        boot_id=boot,
+        hot_id=hot.hot_id,
+        started="",
+        version="",
+    )
+
+
+@pytest.fixture
+def hot(directory: BusDirectory, tmp_path: Path) -> HotDirectory:
+    """A published hot directory whose broker is gone."""
+    hot, adopted = open_or_create(directory, tmp_path / "hot")
+    assert not adopted
+    hot.take_over(epoch=1)
+    directory.write_runtime(runtime(directory, hot, boot_id()))
+    hot.publish()
+    return hot
+
+
+def again(directory: BusDirectory, tmp_path: Path) -> tuple[HotDirectory, bool]:
+    return open_or_create(directory, tmp_path / "hot")
+
+
+def test_a_whole_hot_directory_is_adopted(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path
+) -> None:
+    found, adopted = again(directory, tmp_path)
+    assert adopted
+    assert found.hot_id == hot.hot_id
+    assert found.control.load_acquire(LAYOUT["bus_control.epoch"]) == 1
+
+
+def test_one_of_another_boot_is_rebuilt(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path
+) -> None:
+    directory.write_runtime(runtime(directory, hot, "another"))
+    found, adopted = again(directory, tmp_path)
+    assert not adopted
+    assert found.hot_id != hot.hot_id
+
+
+@pytest.mark.parametrize("field", ["magic", "version", "bytes", "bus_id"])
+def test_one_with_another_identity_is_rebuilt(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path, field: str
+) -> None:
+    with (hot.path / CONTROL_FILE).open("r+b") as file:
+        file.seek(LAYOUT[f"bus_control.{field}"])
+        file.write(b"\xff\xff")
+    assert again(directory, tmp_path)[1] is False
+
+
+def test_one_that_was_never_finished_is_rebuilt(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path
+) -> None:
+    (hot.path / CONTROL_FILE).rename(hot.path / hotdir.TEMPORARY_CONTROL_FILE)
+    assert again(directory, tmp_path)[1] is False
+
+
+def test_one_of_another_pid_namespace_is_refused_while_somebody_uses_it(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotdir, "pid_namespace", lambda: 1)
+    client = directory.open_clients_lock()
+    assert lock_byte(client, 5)
+    with pytest.raises(NamespaceError, match="another pid namespace"):
+        again(directory, tmp_path)
+    os.close(client)
+    assert again(directory, tmp_path)[1] is False
+
+
+def test_a_small_dev_shm_sends_the_hot_log_to_the_bus_directory(
+    directory: BusDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert hotdir.choose_path(directory, None) == directory.default_hot_path()
+    monkeypatch.setattr(hotdir, "_free_bytes", lambda _: 64 << 20)
+    with caplog.at_level("WARNING"):
+        assert hotdir.choose_path(directory, None) == directory.fallback_hot_path()
+    assert len(caplog.records) == 1
+    assert "64 MiB free" in caplog.text
+
+
+def test_a_directory_that_is_not_ours_alone_is_never_wiped(tmp_path: Path) -> None:
+    tmp_path.joinpath("precious").mkdir()
+    tmp_path.joinpath("precious").chmod(0o777)
+    with pytest.raises(UnsafeDirectoryError):
+        wipe(tmp_path / "precious")
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    tmp_path.joinpath("link").symlink_to(target)
+    with pytest.raises(Exception, match="link"):
+        wipe(tmp_path / "link")
+    assert target.exists()
+    wipe(tmp_path / "nothing")
