@@ -107,7 +107,7 @@ def read_frame(data: memoryview, position: int, end: int, seed: int) -> Frame:
     """The valid frame at `position` that ends at or before `end`; else InvalidFrameError."""
     if position + HEADER_BYTES > end:
         raise InvalidFrameError(position, f"no room for a frame header before {end}")
-    frame = Frame(*_HEADER.values(data, position), position)
+    frame = Frame._make((*_HEADER.values(data, position), position))
     reason = _wrong_size(frame, end) or _wrong_crc(data, frame, seed)
     if reason:
         raise InvalidFrameError(position, reason)

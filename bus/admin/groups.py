@@ -5,8 +5,8 @@ groups. A group's offsets can be changed while it has no members, as in Kafka.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from enum import IntEnum
 from typing import Any
 
@@ -52,8 +52,7 @@ class GroupAdmin(Handle):
         names = self._topic_names()
         described = {}
         for group in _listed(group_ids):
-            with self._members(group) as members:
-                described[group] = _as_group(describe_group(members, group), names)
+            described[group] = _as_group(describe_group(self._members(group), group), names)
         return described
 
     def delete_groups(self, group_ids: Iterable[str]) -> list[tuple[str, str]]:
@@ -123,7 +122,7 @@ class GroupAdmin(Handle):
     list_consumer_group_offsets = list_group_offsets
 
     def _bound(self, partition: TopicPartition, spec: Spec) -> int:
-        log = self._client.partition(partition.topic, partition.partition)
+        log = self._log(partition)
         where = OffsetSpec(spec)  # ValueError names any other negative number
         return log.log_start_offset if where is OffsetSpec.EARLIEST else log.log_end_offset
 
@@ -146,11 +145,9 @@ class GroupAdmin(Handle):
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         self._client.call("group", name=group, create=False)
         names = self._topic_names()
-        table = OffsetTable.open(self._client.directory.offsets_path(group))
-        try:
+        path = self._client.directory.offsets_path(group)
+        with closing(OffsetTable.open_path(path)) as table:
             entries = table.read()
-        finally:
-            table.close()
         committed = {
             TopicPartition(names[topic_id], partition): OffsetAndMetadata(
                 entry.offset, entry.metadata
@@ -169,28 +166,22 @@ class GroupAdmin(Handle):
             (client.topic(partition.topic, create=False).id, partition.partition): offset
             for partition, offset in new.items()
         }
+        path = client.directory.offsets_path(group)
         lock_fd = client.directory.open_clients_lock()
-        table = OffsetTable.open(client.directory.offsets_path(group))
         try:
-            with self._members(group) as members:
-                death = death_probe(lock_fd, client.control, client.slot.slot)
-                reset_offsets(members, table, by_id, death)
-            table.sync()
+            death = death_probe(lock_fd, client.control)
+            with closing(OffsetTable.open_path(path, writable=True)) as table:
+                reset_offsets(self._members(group), table, by_id, death)
+                table.sync()
         finally:
-            table.close()
             os.close(lock_fd)
 
-    @contextmanager
-    def _members(self, group: str) -> Iterator[MemberTable]:
+    def _members(self, group: str) -> MemberTable:
         group_id = int(self._client.call("group", name=group, create=False)["id"])
-        members = MemberTable.open(self._client.hot_fd, group_id)
-        try:
-            yield members
-        finally:
-            members.close()
+        return MemberTable.open(self._client.hot_fd, group_id)
 
     def _topic_names(self) -> dict[int, str]:
-        return {topic["id"]: topic["name"] for topic in self._client.call("topics")["topics"]}
+        return {topic.id: topic.name for topic in self._client.topics()}
 
 
 def _listed(group_ids: Iterable[str]) -> list[str]:
@@ -202,7 +193,7 @@ def _as_group(group: GroupDescription, names: Mapping[int, str]) -> dict[str, An
         "group_id": group.group,
         "group_state": group.state,
         "protocol_type": "consumer",
-        "protocol_data": group.strategy,
+        "protocol_data": group.members[0].strategy if group.members else "",
         "generation": group.generation,
         "members": [_as_member(member, names) for member in group.members],
     }

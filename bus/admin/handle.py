@@ -7,6 +7,8 @@ from bus.address import Address
 from bus.client import Client
 from bus.errors import ClosedError
 from bus.liveness import ROLE_ADMIN
+from bus.native.core import Partition
+from bus.structs import TopicPartition
 
 
 class Handle:
@@ -38,6 +40,11 @@ class Handle:
         if self._open_client is None:
             raise ClosedError("this Admin is closed; make a new one")
         return self._open_client
+
+    def _log(self, partition: TopicPartition) -> Partition:
+        """The hot log of a partition. Raises UnknownTopicOrPartitionError."""
+        topic = self._client.topic(partition.topic)
+        return self._client.partition(topic, partition.partition)
 
     def close(self) -> None:
         """Detach from the bus. Idempotent."""

@@ -120,14 +120,14 @@ class TopicAdmin(Handle):
 
     def _delete_records(self, partition: TopicPartition, offset: int) -> int:
         if offset == -1:
-            offset = self._client.partition(partition.topic, partition.partition).log_end_offset
+            offset = self._log(partition).log_end_offset
         answer = self._client.call(
             "delete_records", name=partition.topic, partition=partition.partition, offset=offset
         )
         return int(answer["log_start_offset"])
 
     def _describe_partition(self, partition: TopicPartition) -> dict[str, Any]:
-        log = self._client.partition(partition.topic, partition.partition)
+        log = self._log(partition)
         return {
             "partition_index": partition.partition,
             "log_start_offset": log.log_start_offset,

@@ -1,0 +1,129 @@
+"""`bus groups`: list, describe and delete consumer groups; reset their offsets."""
+
+from typing import Any
+
+import click
+
+from bus.admin import Admin
+from bus.cli.options import directory_option, json_option
+from bus.cli.output import note, print_json, print_table
+from bus.cli.reset_offsets import reset_offsets
+from bus.structs import TopicPartition
+
+
+@click.group()
+def groups() -> None:
+    """List, describe and delete consumer groups; reset their offsets.
+
+    Exit codes: 0 done; 1 the bus said no (unknown group, it has members, …); 2 wrong usage.
+    """
+
+
+groups.add_command(reset_offsets)
+
+
+@groups.command("list")
+@directory_option
+@json_option
+def list_groups(directory: str | None, as_json: bool) -> None:
+    """Print all groups with their state and number of members."""
+    with Admin(directory) as admin:
+        found = admin.list_groups()
+    if as_json:
+        print_json(found)
+        return
+    rows = [(one["group_id"], one["group_state"], one["members"]) for one in found]
+    print_table(("group", "state", ">members"), rows)
+
+
+@groups.command()
+@click.argument("group")
+@directory_option
+@json_option
+def describe(group: str, directory: str | None, as_json: bool) -> None:
+    """Show the members of GROUP, what each one owns, and how far it lags behind."""
+    with Admin(directory) as admin:
+        found = describe_lag(admin, group)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{group}: {found['state']}, generation {found['generation']}")
+    print_table(
+        ("topic", ">partition", ">committed", ">log end", ">lag", "owner"),
+        [
+            (
+                one["topic"],
+                one["partition"],
+                one["committed"],
+                one["log_end_offset"],
+                one["lag"],
+                one["owner"],
+            )
+            for one in found["partitions"]
+        ],
+    )
+    print_table(
+        ("member", "client", ">pid", "partitions"),
+        [
+            (one["member_id"], one["client_id"], one["pid"], " ".join(one["partitions"]) or None)
+            for one in found["members"]
+        ],
+    )
+
+
+def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
+    """A group's state, members and, per partition, committed offset, log end, lag and owner."""
+    described = admin.describe_groups([group])[group]
+    committed = admin.list_group_offsets(group)[group]
+    owners = {
+        partition: f"pid {member['pid']} ({member['client_id']})"
+        for member in described["members"]
+        for partition in member["partitions"]
+    }
+    partitions = sorted({*committed, *owners})
+    ends = _log_ends(admin, {partition.topic for partition in partitions})
+    rows = []
+    for partition in partitions:
+        offset = committed[partition].offset if partition in committed else None
+        end = ends.get(partition)
+        rows.append(
+            {
+                "topic": partition.topic,
+                "partition": partition.partition,
+                "committed": offset,
+                "log_end_offset": end,
+                "lag": None if offset is None or end is None else max(0, end - offset),
+                "owner": owners.get(partition),
+            }
+        )
+    return {
+        "group": group,
+        "state": described["group_state"],
+        "generation": described["generation"],
+        "partitions": rows,
+        "members": [_plain_member(member) for member in described["members"]],
+    }
+
+
+def _plain_member(member: dict[str, Any]) -> dict[str, Any]:
+    owned = [f"{partition.topic}:{partition.partition}" for partition in member["partitions"]]
+    return {**member, "partitions": owned}
+
+
+def _log_ends(admin: Admin, topics: set[str]) -> dict[TopicPartition, int]:
+    present = topics & set(admin.list_topics())
+    return {
+        TopicPartition(topic["name"], one["partition_index"]): one["log_end_offset"]
+        for topic in admin.describe_topics(sorted(present))
+        for one in topic["partitions"]
+    }
+
+
+@groups.command()
+@click.argument("names", nargs=-1, required=True, metavar="GROUP…")
+@directory_option
+def delete(names: tuple[str, ...], directory: str | None) -> None:
+    """Delete groups without members, with their offsets."""
+    with Admin(directory) as admin:
+        admin.delete_groups(names)
+    note(f"deleted: {', '.join(names)}")
