@@ -247,22 +247,26 @@ def test_a_slot_that_is_none_is_an_error_not_another_memory(control, slot):
 def test_a_forked_child_does_not_keep_its_dead_parent_alive(directory, control, fds):
     """The parent takes a slot, forks, and dies; its child lives on until the pipe is closed."""
     held, holding = os.pipe()
+    running, started = os.pipe()
     parent = os.fork()
     if parent == 0:
         try:
             os.close(holding)
             taken = ClientSlot.take(directory, control, ROLE_PRODUCER, "parent")
             if os.fork() == 0:
+                os.write(started, b"x")  # its own code runs: what it inherited is closed
                 os.read(held, 1)
             assert taken.slot == 0
         finally:
             os._exit(0)
     os.close(held)
     os.waitpid(parent, 0)
+    assert os.read(running, 1) == b"x"
     (row,) = client_rows(control)
     assert row.pid == parent
     assert is_dead(fds[0], row.slot)
-    os.close(holding)
+    for fd in (holding, running, started):
+        os.close(fd)
     free_client(control, row.slot)
 
 
