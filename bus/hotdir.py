@@ -12,8 +12,6 @@ new broker adopts it when it is of this bus, this layout, this boot and this pid
 
 import logging
 import os
-import secrets
-import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -86,6 +84,7 @@ class HotDirectory:
     def announce_stop(self) -> None:
         """Tells every client that the bus ends; those who sleep must be rung as well."""
         self.control.store32_release(_STOPPING, 1)
+        self.catalog_changed()
 
     def publish(self) -> None:
         """Gives bus.ctl its name: from now on clients can attach."""
@@ -207,7 +206,7 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
             version=LAYOUT["BUS_LAYOUT_VERSION"],
             size=CONTROL_BYTES,
             bus_id=directory.bus_id,
-            hot_id=secrets.randbits(64),
+            hot_id=int.from_bytes(os.urandom(8), "little"),
             namespace=pid_namespace(),
         )
         packed = _IDENTITY.pack(
@@ -228,14 +227,24 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
 
 
 def wipe(path: Path) -> None:
-    """Removes a hot directory. Refuses, with UnsafeDirectoryError, one that is not ours."""
+    """Removes a hot directory. Refuses, with UnsafeDirectoryError, one that is not ours.
+
+    The control file goes first: without it nobody adopts what a death in between leaves.
+    """
     try:
-        os.close(files.open_directory(path))
+        fd = files.open_directory(path)
     except DirectoryError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return
         raise
-    shutil.rmtree(path)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(CONTROL_FILE, dir_fd=fd)
+        for name in os.listdir(fd):
+            os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(path)
 
 
 def doorbells(bus_id_hex: str) -> Iterator[str]:

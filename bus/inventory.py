@@ -327,6 +327,12 @@ class Inventory:
             with _lock_timeout_logged(partition):
                 partition.log.retire_before(0)
 
+    def mark_gone(self) -> None:
+        """Tells whoever still has a hot log mapped that it leads nowhere any more."""
+        for partition in self.partitions():
+            with _lock_timeout_logged(partition):
+                partition.log.mark_deleted()
+
     def store_clean_ends(self) -> bool:
         """Writes where each log ended; False if a hot log holds what is not durable yet.
 

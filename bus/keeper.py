@@ -172,8 +172,9 @@ class Keeper:
         self._selector.unregister(crew.pidfd)
         os.close(crew.pidfd)
         status = _exit_status(crew)
+        expected = self._stopping or all(partition.is_deleted for partition in crew.partitions)
         logger.log(
-            logging.INFO if self._stopping else logging.WARNING,
+            logging.INFO if expected else logging.WARNING,
             "the replica of %s, pid %d, ended (%s)",
             crew.name,
             crew.pid,

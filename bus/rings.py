@@ -66,15 +66,16 @@ class Rings:
         `need` is the size in bytes that a producer waits for; 0: just the next spare. A full
         hot filesystem is reported once, and tried again at the next call.
         """
-        self._remove_surplus(log)
+        self._remove_surplus(log, need)
         made = 0
         size = log.spare_wanted(need)
         if size and self._add(log, size):
             made = 1
         return made
 
-    def _remove_surplus(self, log: Partition) -> None:
-        for serial in log.surplus():
+    def _remove_surplus(self, log: Partition, need: int) -> None:
+        """Free files that are too small for what is needed make room for one that is not."""
+        for serial in log.surplus(need):
             name = segment_file_name(log.topic_id, log.partition, serial)
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._hot_fd)

@@ -306,6 +306,7 @@ class Supervisor:
         self._registry.close()
         self._remove(BROKER_SOCKET)
         if complete:
+            self._inventory.mark_gone()
             unlink_doorbells(self._directory.bus_id_hex)
             self._hot.remove()
             self._remove(RUNTIME_FILE)

@@ -193,3 +193,14 @@ def test_a_hello_for_a_slot_of_somebody_else_is_refused(bus_dir: Path, broker: B
         with pytest.raises(BusError):
             ask(bus_dir, "hello", slot=slot, generation=generation)
     assert status(bus_dir)["clients"] == []
+
+
+@pytest.mark.parametrize("durability", ["replicated", "memory"])
+def test_a_record_larger_than_every_file_of_a_full_ring_gets_its_room(
+    bus_dir: Path, broker: Broker, durability: str
+) -> None:
+    create_topic(bus_dir, durability=durability)
+    with bus.Producer(bus_dir, autostart=False, max_block_ms=10_000) as producer:
+        for _ in range(80):
+            producer.send("t", b"x" * MIB)
+        assert producer.send("t", b"x" * (20 * MIB)).get(timeout=20).offset == 80

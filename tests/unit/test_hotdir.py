@@ -117,3 +117,25 @@ def test_a_directory_that_is_not_ours_alone_is_never_wiped(tmp_path: Path) -> No
         wipe(tmp_path / "link")
     assert target.exists()
     wipe(tmp_path / "nothing")
+
+
+def test_a_removal_that_was_cut_short_is_not_adopted(
+    directory: BusDirectory,
+    hot: HotDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hot.path.joinpath("1-0.ctl").touch()
+    real, left = os.unlink, [1]
+
+    def dying(path: str, *, dir_fd: int | None = None) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(path, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "unlink", dying)
+        hot.remove()
+    assert hot.path.exists()
+    assert again(directory, tmp_path)[1] is False
