@@ -1,0 +1,1 @@
+"""The examples and the README, run as a reader would run them."""
