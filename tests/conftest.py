@@ -8,6 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from bus.broker import Broker
+    from tests.children import Fork
 
 
 @pytest.fixture
@@ -33,3 +34,12 @@ def broker(bus_dir: Path) -> Iterator["Broker"]:
 
     with Broker(bus_dir) as running:
         yield running
+
+
+@pytest.fixture
+def fork(bus_dir: Path) -> Iterator["Fork"]:
+    """Forks child processes that end before the bus does: see tests/children.py."""
+    from tests.children import family
+
+    with family() as forking:
+        yield forking

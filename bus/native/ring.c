@@ -125,7 +125,9 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
     if (!free_slot || bus_ring_available(control, at_least(need, 1)) >= 0) return 0;
     uint64_t bytes = at_most(at_least(2 * active, BUS_MIB), target);
     bytes = at_least(bytes, bus_align(need, BUS_MIB));
-    return total + bytes <= at_least(bus_load_relaxed(&control->hot_bytes), 2 * bytes) ? bytes : 0;
+    /* Whatever hot_bytes is: the active segment and one of the wanted size always have room. */
+    uint64_t most = at_least(bus_load_relaxed(&control->hot_bytes), bytes + at_least(active, bytes));
+    return total + bytes <= most ? bytes : 0;
 }
 
 uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need) {
