@@ -21,9 +21,7 @@ def check(context: click.Context, directory: str | None, as_json: bool) -> None:
     """
     with byte_progress("checking", bytes_to_check(directory)) as progress:
         bar = progress.task_ids[0]
-        damages = check_directory(
-            directory, progress=lambda count: progress.advance(bar, count)
-        )
+        damages = check_directory(directory, progress=lambda count: progress.advance(bar, count))
     if as_json:
         print_json({"clean": not damages, "damages": [asdict(damage) for damage in damages]})
     else:

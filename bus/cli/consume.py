@@ -8,8 +8,9 @@ import click
 
 from bus.cli.options import directory_option
 from bus.cli.output import note, print_json_line
-from bus.consumer import Consumer, ConsumerRecord
+from bus.consumer import Consumer
 from bus.dump import as_text
+from bus.native.core import ConsumerRecord
 from bus.structs import TopicPartition
 
 FORMATS = ("value", "key-value", "json")
@@ -22,7 +23,7 @@ FORMATS = ("value", "key-value", "json")
 @click.option("-p", "--partition", type=int, help="Read this partition only, without a group.")
 @click.option("-o", "--offset", type=int, help="Start at this offset of --partition.")
 @click.option("-n", "--max-records", type=click.IntRange(min=1), help="Stop after so many.")
-@click.option("--timeout-ms", type=click.IntRange(min=0), help="Stop when nothing came for so long.")
+@click.option("--timeout-ms", type=click.IntRange(min=0), help="Stop after so long without any.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="value", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @directory_option

@@ -10,8 +10,10 @@ import click
 
 from bus.cli.options import directory_option
 from bus.cli.output import byte_progress, note
+from bus.options import Acks
 from bus.producer import Producer
 
+_ACKS: dict[str, Acks] = {"0": 0, "1": 1, "all": "all"}
 #: Bytes read between two updates of the progress bar.
 _REPORT_BYTES = 1 << 16
 
@@ -23,7 +25,7 @@ _REPORT_BYTES = 1 << 16
 @click.option("-p", "--partition", type=int, help="[default: by key, else sticky]")
 @click.option(
     "--acks",
-    type=click.Choice(["0", "1", "all"]),
+    type=click.Choice(list(_ACKS)),
     default="all",
     show_default=True,
     help="What to wait for at the end.",
@@ -45,8 +47,7 @@ def produce(
     sources = files or (sys.stdin.buffer,)
     separator = key_separator.encode() if key_separator else None
     sent = 0
-    level: int | str = acks if acks == "all" else int(acks)
-    with Producer(directory, acks=level, client_id="bus-produce") as producer:
+    with Producer(directory, acks=_ACKS[acks], client_id="bus-produce") as producer:
         with _progress(sources) as advance:
             for line in _lines(sources, advance):
                 key, value = _split(line, separator)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bus.address import resolve_address
+from bus.autostart import environment
 from bus.cli.options import config_option, directory_argument
 from bus.cli.output import note
 from bus.config import BrokerConfig, TopicConfig
@@ -68,13 +69,15 @@ def start_daemon(path: Path, hot_dir: str | None, config: BrokerConfig) -> int:
     reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "bus.supervisor", str(path), "--log-file"]
     command += ["--ready-fd", str(writing), "--config", json.dumps(config.to_json())]
-    command += ["--hot-dir", hot_dir] if hot_dir else []
+    command += ["--hot-dir", str(Path(hot_dir).absolute())] if hot_dir else []
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             pass_fds=[writing],
             start_new_session=True,
+            cwd="/",
+            env=environment(),
         )
     finally:
         os.close(writing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import click
 from rich.console import Group
 from rich.live import Live
+from rich.table import Table
 
 from bus.admin import Admin
 from bus.cli.groups import describe_lag
@@ -53,8 +54,7 @@ def look(admin: Admin, before: Moment | None) -> tuple[Group, Moment]:
     """The screen as it is now, and the moment to compare the next one with."""
     topics = admin.describe_topics()
     ends = {
-        topic["name"]: sum(one["log_end_offset"] for one in topic["partitions"])
-        for topic in topics
+        topic["name"]: sum(one["log_end_offset"] for one in topic["partitions"]) for topic in topics
     }
     now = Moment(time.monotonic(), ends)
     status = admin.status()
@@ -69,12 +69,13 @@ def look(admin: Admin, before: Moment | None) -> tuple[Group, Moment]:
         behind = sum(max(0, one["log_end_offset"] - one["high_watermark"]) for one in parts)
         durable = topic["configs"].get("durability") == "replicated"
         rate = human_rate(now.rate(topic["name"], before))
-        rows.append((topic["name"], len(parts), ends[topic["name"]], rate, behind if durable else None))
+        waiting = behind if durable else None
+        rows.append((topic["name"], len(parts), ends[topic["name"]], rate, waiting))
     table = make_table(("topic", ">partitions", ">log end", ">rate", ">not durable yet"), rows)
     return Group(head, table, _groups(admin)), now
 
 
-def _groups(admin: Admin) -> object:
+def _groups(admin: Admin) -> Table:
     rows = []
     for group in admin.list_groups():
         found = describe_lag(admin, group["group_id"])

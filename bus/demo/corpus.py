@@ -1,0 +1,28 @@
+"""Corpus: every source file of the installed Python standard library."""
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Third-party packages live below the standard library's directory, but are none of it.
+_FOREIGN = frozenset({"site-packages", "dist-packages"})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file: `name` is its path from the library's directory."""
+
+    name: str
+    path: Path
+    bytes: int
+
+
+def standard_library() -> list[SourceFile]:
+    """All its *.py files, sorted by name; the same list in every process."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = []
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if not _FOREIGN.intersection(relative.parts) and path.is_file():
+            files.append(SourceFile(relative.as_posix(), path, path.stat().st_size))
+    return files
