@@ -11,7 +11,6 @@ finished with: those returned before the present poll or iteration step.
 """
 
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -21,17 +20,19 @@ from bus.address import Address
 from bus.client import Client
 from bus.config import check_group_id, check_options
 from bus.consumer_positions import PositionedConsumer
+from bus.errors import OffsetOutOfRangeError
 from bus.fetcher import Fetcher
 from bus.listener import ConsumerRebalanceListener
 from bus.liveness import ROLE_CONSUMER
+from bus.log import PartitionReader
 from bus.native.core import ConsumerRecord
 from bus.options import ConsumerOptions, OffsetReset, ReadUntil, Strategy
 from bus.structs import TopicPartition
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
 
-#: spinning before a sleep, where another core can be writing meanwhile, in us
-SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
+#: longer than anybody waits: a year
+FOREVER_MS: Final = 365 * 86_400_000.0
 
 
 class Consumer(PositionedConsumer):
@@ -101,7 +102,6 @@ class Consumer(PositionedConsumer):
             autostart=autostart,
         )
         super().__init__()
-        self._spin_us = SPIN_US if spin_us is None else spin_us
         client = Client.connect(
             bootstrap_servers,
             role=ROLE_CONSUMER,
@@ -109,7 +109,7 @@ class Consumer(PositionedConsumer):
             autostart=autostart,
         )
         try:
-            self._fetcher = Fetcher(client, self._options)
+            self._begin(Fetcher(client, self._options))
             if topics:
                 self.subscribe(topics)
         except BaseException:
@@ -147,17 +147,17 @@ class Consumer(PositionedConsumer):
         """
         with self._in_use() as fetcher:
             fetcher.subscription.subscribe(topics, pattern, listener)
-            self._iterate(None, 0)
             fetcher.follow_subscription()
+            self._look_again()
             if listener is None:  # its calls are promised to come from poll()
-                self._coordinate(fetcher)
+                self._coordinate()
 
     def unsubscribe(self) -> None:
         """Read nothing any more: commit, leave the group, forget assigned partitions."""
         with self._in_use() as fetcher:
-            self._iterate(None, 0)
             fetcher.subscription.clear()
             fetcher.follow_subscription()
+            self._look_again()
 
     def subscription(self) -> set[str] | None:
         """The subscribed topics; those that a pattern matches now; None without a subscription."""
@@ -171,8 +171,8 @@ class Consumer(PositionedConsumer):
         subscribe(), UnknownTopicOrPartitionError."""
         with self._in_use() as fetcher:
             fetcher.subscription.assign(partitions)
-            self._iterate(None, 0)
             fetcher.follow_subscription()
+            self._look_again()
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions that are being read."""
@@ -181,11 +181,6 @@ class Consumer(PositionedConsumer):
 
     # ---------------------------------------------------------------------------- reading
 
-    def _coordinate(self, fetcher: Fetcher) -> None:
-        fetcher.coordinate()
-        if fetcher.session is not None:
-            self._watch(*fetcher.session.watched_word())
-
     def poll(self, timeout_ms: float = 0, max_records: int | None = None) -> Records:
         """Records that are there, or that come within timeout_ms; at most max_records.
 
@@ -193,66 +188,61 @@ class Consumer(PositionedConsumer):
         OffsetOutOfRangeError (auto_offset_reset="none"), NoOffsetForPartitionError,
         BrokerNotRunningError when the bus was stopped.
         """
-        deadline = time.monotonic() + timeout_ms / 1e3
+        deadline_ns = time.monotonic_ns() + int(min(timeout_ms, FOREVER_MS) * 1e6)
         most = self._options.max_poll_records if max_records is None else max_records
         if most < 1:
             raise ValueError(f"max_records must be at least 1, not {max_records}")
-        with self._in_use() as fetcher:
-            self._iterate(None, 0)
-            fetcher.publish()
+        outermost = self._enter()
+        try:
+            self._publish()
             while not self._closed:
-                self._coordinate(fetcher)
-                found = self._collect(fetcher, most)
-                left_ms = (deadline - time.monotonic()) * 1e3
-                if found or left_ms <= 0:
+                if self._is_due() or self._fetcher.is_pending:
+                    self._coordinate()
+                found = self._gather(most)
+                if found or time.monotonic_ns() >= deadline_ns:
                     return found
-                fetcher.sleep(left_ms, self._spin_us)
+                self._sleep(deadline_ns)
             return {}
+        finally:
+            self._leave(outermost)
 
-    def _collect(self, fetcher: Fetcher, most: int) -> Records:
-        found: Records = {}
-        for reader in fetcher.active():
-            records = fetcher.take(reader, most)
-            if records:
-                found[reader.topic_partition] = records
-                most -= len(records)
-                if most == 0:
-                    break
-        return found
+    def _coordinate(self) -> None:
+        """Do what is due, and tell the native core what to read now."""
+        fetcher = self._fetcher
+        fetcher.coordinate()
+        if fetcher.session is not None:
+            self._watch(*fetcher.session.watched_word())
+        self._read_from(
+            fetcher.active(), fetcher.catalog_seen, fetcher.due_ns(), fetcher.is_pending
+        )
 
-    def _advance(self) -> ConsumerRecord:
-        """The iteration's way around its hot path: see __next__ in native/cursor.pxi."""
+    def _advance(self) -> None:
+        """Something is due in the middle of an iteration."""
         if self._closed:
+            self._shut()
             raise StopIteration
-        deadline = time.monotonic() + self._options.consumer_timeout_ms / 1e3
-        with self._in_use() as fetcher:
-            self._iterate(None, 0)
-            fetcher.publish()
-            while not self._closed:
-                self._coordinate(fetcher)
-                for reader in fetcher.active():
-                    records = fetcher.take(reader, 1)
-                    if records:
-                        self._iterate(reader, self._options.max_poll_records - 1)
-                        return records[0]
-                left_ms = (deadline - time.monotonic()) * 1e3
-                if left_ms <= 0:
-                    break
-                fetcher.sleep(left_ms, self._spin_us)
-        raise StopIteration
+        outermost = self._enter()
+        try:
+            self._coordinate()
+        finally:
+            self._leave(outermost)
+
+    def _out_of_range(self, cursor: PartitionReader, error: OffsetOutOfRangeError) -> None:
+        self._fetcher.reset(cursor, error)
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Return no records of these partitions until resume(); they stay assigned."""
         with self._in_use() as fetcher:
-            self._iterate(None, 0)
             fetcher.subscription.paused |= {
                 fetcher.reader(tp).topic_partition for tp in partitions
             }
+            self._look_again()
 
     def resume(self, *partitions: TopicPartition) -> None:
         """Return records of these partitions again."""
         with self._in_use() as fetcher:
             fetcher.subscription.paused -= set(partitions)
+            self._look_again()
 
     def paused(self) -> set[TopicPartition]:
         """The partitions that are paused."""

@@ -4,9 +4,12 @@ The half of the consumer that does not read. `_in_use` is the door that every pu
 through: one thread at a time, never after close(), attached anew in a forked child.
 """
 
+import math
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from bus.errors import BusError, ClosedError, IllegalStateError, InvalidGroupIdError
 from bus.fetcher import Fetcher
@@ -21,6 +24,9 @@ from bus.structs import (
     TopicPartition,
 )
 
+#: spinning before a sleep, where another core can be writing meanwhile, in us
+SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
+
 CommitCallback = Callable[[Mapping[TopicPartition, OffsetAndMetadata], BusError | None], object]
 
 
@@ -31,43 +37,70 @@ class PositionedConsumer(ConsumerCore):
     _fetcher: Fetcher
 
     def __init__(self) -> None:
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal handler may call close() in the middle
         self._closed = False
+        self._waiting = False
+        self._shut_down = False
         self._autocommit_at_close = True
         self._user: int | None = None
 
-    @contextmanager
-    def _in_use(self) -> Iterator[Fetcher]:
-        """One thread at a time; a close() from elsewhere takes effect at the end."""
+    def _begin(self, fetcher: Fetcher) -> None:
+        """Read through this fetcher."""
+        options = self._options
+        self._fetcher = fetcher
+        self._attach(
+            fetcher.client.bells,
+            fetcher.client.slot.slot,
+            spin_ns=int((SPIN_US if options.spin_us is None else options.spin_us) * 1e3),
+            turn_records=options.max_poll_records,
+            timeout_ms=None
+            if options.consumer_timeout_ms == math.inf
+            else options.consumer_timeout_ms,
+        )
+
+    def _enter(self) -> bool:
+        """One thread at a time. True for the outermost of nested calls, to be given to _leave."""
         me = threading.get_ident()
         with self._closing:
             if self._closed:
                 raise ClosedError("the consumer is closed; make another one")
-            if self._user not in (None, me):
+            if self._user is not None and self._user != me:
                 raise IllegalStateError("the consumer is being used by another thread")
             outermost, self._user = self._user is None, me
+        if self._fetcher.client.stale:
+            self._revive()
+        return outermost
+
+    def _leave(self, outermost: bool) -> None:
+        """A close() that came meanwhile takes effect now."""
+        if not outermost:
+            return
+        with self._closing:
+            self._user = None
+        if self._closed:
+            self._shut()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Fetcher]:
+        outermost = self._enter()
         try:
-            if self._fetcher.client.stale:
-                self._revive()
             yield self._fetcher
         finally:
-            if outermost:
-                with self._closing:
-                    self._user = None
-                    closed = self._closed
-                if closed:
-                    self._shut()
+            self._leave(outermost)
+
+    def _look_again(self) -> None:
+        """What is read has changed: the native core asks anew before it reads on."""
+        self._read_from([], 0, 0)
 
     def _revive(self) -> None:
         """In a forked child: attach, and join as a member of one's own."""
         old = self._fetcher
-        self._iterate(None, 0)
-        self._watch(None, 0, 0)
         old.client.ensure()
         old.abandon()
-        self._fetcher = Fetcher(old.client, self._options)
-        self._fetcher.subscription = old.subscription
-        self._fetcher.follow_subscription()
+        fetcher = Fetcher(old.client, self._options)
+        fetcher.subscription = old.subscription
+        self._begin(fetcher)
+        fetcher.follow_subscription()
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """Commit what was processed, leave the group, leave the bus.
@@ -80,14 +113,18 @@ class PositionedConsumer(ConsumerCore):
                 return
             self._closed = True
             self._autocommit_at_close = autocommit
-            in_use = self._user is not None
+            in_use = self._user is not None or self._waiting
         if in_use:
             self._fetcher.client.bells.ring(self._fetcher.client.slot.slot)
         else:
             self._shut()
 
     def _shut(self) -> None:
-        self._iterate(None, 0)
+        with self._closing:
+            if self._shut_down:
+                return
+            self._shut_down = True
+        self._look_again()
         self._watch(None, 0, 0)
         self._fetcher.close(autocommit=self._autocommit_at_close)
 

@@ -19,7 +19,7 @@ from bus.errors import (
 )
 from bus.lease import Lease
 from bus.log import PartitionReader
-from bus.native.core import LAYOUT, ConsumerRecord, wait_any
+from bus.native.core import LAYOUT
 from bus.options import ConsumerOptions
 from bus.positions import Positions
 from bus.session import GroupSession, Partitions
@@ -28,8 +28,10 @@ from bus.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
-#: one sleep; in between, commits fall due and the dead are looked for
-SLICE_MS: Final = 1_000.0
+#: the longest sleep, in seconds; in between, the dead are looked for
+SLICE_S: Final = 1.0
+#: the same while a hand-over is awaited, should its doorbell ever get lost
+PENDING_S: Final = 0.05
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 
 
@@ -44,7 +46,6 @@ class Fetcher:
         self.session: GroupSession | None = None
         self._options = options
         self._lease = Lease(client)
-        self._turn = 0
         self._joined: frozenset[str] | None = None
         self._catalog_seen = -1
         self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
@@ -75,7 +76,7 @@ class Fetcher:
         if now >= self._commit_due:
             self.auto_commit()
         if now >= self._reap_due:
-            self._reap_due = now + SLICE_MS / 1e3
+            self._reap_due = now + SLICE_S
             self.session.reap_dead()
 
     def follow_subscription(self) -> None:
@@ -188,39 +189,38 @@ class Fetcher:
         return found
 
     def active(self) -> list[PartitionReader]:
-        """The readers that are not paused, beginning with the one whose turn it is."""
+        """The readers that are not paused."""
         paused = self.subscription.paused
-        readers = [reader for tp, reader in self.readers.items() if tp not in paused]
-        self._turn += 1
-        first = self._turn % len(readers) if readers else 0
-        return readers[first:] + readers[:first]
+        return [reader for tp, reader in self.readers.items() if tp not in paused]
 
-    def take(self, reader: PartitionReader, count: int) -> list[ConsumerRecord]:
-        """Up to `count` records; a position that cannot be read any more is reset."""
-        try:
-            return reader.take(count)
-        except OffsetOutOfRangeError as error:
-            tp = reader.topic_partition
-            if self._options.auto_offset_reset == "none":
-                raise
-            start = self.positions.start(tp, self._options.auto_offset_reset)
-            logger.warning("%s-%d: %s; going on at %d", *tp, error, start)
-            reader.seek(start)
-            return reader.take(count)
+    def reset(self, reader: PartitionReader, error: OffsetOutOfRangeError) -> None:
+        """Move a reader whose position cannot be read any more. Raises `error` for policy none."""
+        if self._options.auto_offset_reset == "none":
+            raise error
+        tp = reader.topic_partition
+        start = self.positions.start(tp, self._options.auto_offset_reset)
+        logger.warning("%s-%d: %s; going on at %d", *tp, error, start)
+        reader.seek(start)
 
-    def publish(self) -> None:
-        """Everything that was returned so far has been processed: producers may overwrite it."""
-        for reader in self.readers.values():
-            reader.publish()
+    @property
+    def catalog_seen(self) -> int:
+        """The catalog version that was last followed."""
+        return self._catalog_seen
 
-    def sleep(self, left_ms: float, spin_us: float) -> None:
-        """Until there may be something to do; at most a second."""
-        left_ms = min(left_ms, SLICE_MS)
+    @property
+    def is_pending(self) -> bool:
+        """True while another member still holds a partition that is planned for this one."""
+        return self.session is not None and self.session.membership.pending
+
+    def due_ns(self) -> int:
+        """When `coordinate` wants to be called again, on the monotonic clock."""
+        now = time.monotonic()
+        if self.is_pending:
+            return int((now + PENDING_S) * 1e9)
+        due = now + SLICE_S
         if self.session is not None and self._options.enable_auto_commit:
-            left_ms = min(left_ms, max((self._commit_due - time.monotonic()) * 1e3, 0))
-        wait_any(
-            self.active(), self.client.bells, self.client.slot.slot, left_ms, int(spin_us * 1e3)
-        )
+            due = min(due, self._commit_due)
+        return int(due * 1e9)
 
     # ------------------------------------------------------------------------------ commits
 

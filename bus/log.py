@@ -44,7 +44,6 @@ class PartitionReader(Cursor):
             key_deserializer=key_deserializer,
             value_deserializer=value_deserializer,
         )
-        self.topic_partition = topic_partition
         self._path = lease.client.directory.partition_path(*topic_partition)
 
     def open_cold(self, offset: int) -> Mapping | None:

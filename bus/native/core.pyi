@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
+from bus.errors import OffsetOutOfRangeError
 from bus.structs import RecordMetadata, TopicPartition
 
 Buffer = bytes | bytearray | memoryview | "Mapping"
@@ -48,7 +49,7 @@ class RingSlot(NamedTuple):
     end_offset: int
 
 class Reader(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]
     client: int
     generation: int
     position: int
@@ -270,6 +271,7 @@ class ConsumerRecord:
 
 class Cursor:
     log: Partition
+    topic_partition: TopicPartition
     offset: int
     gaps: int
     check_crcs: bool
@@ -295,13 +297,27 @@ class Cursor:
     def find_time(self, timestamp_ns: int) -> tuple[int, int] | None: ...
 
 def find_time(data: Mapping, timestamp_ns: int) -> tuple[int, int] | None: ...
-def wait_any(
-    cursors: Sequence[Cursor], bells: Bells, slot: int, timeout_ms: float | None, spin_ns: int = 0
-) -> bool: ...
-
 class ConsumerCore:
+    _closed: bool
+    _waiting: bool
+    def _attach(
+        self,
+        bells: Bells,
+        slot: int,
+        *,
+        spin_ns: int,
+        turn_records: int,
+        timeout_ms: float | None,
+    ) -> None: ...
+    def _read_from(
+        self, cursors: list[Any], catalog_seen: int, due_ns: int, pending: bool = False
+    ) -> None: ...
+    def _watch(self, group: Table | None, at: int, seen: int) -> None: ...
+    def _is_due(self) -> bool: ...
+    def _publish(self) -> None: ...
+    def _gather(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+    def _sleep(self, deadline_ns: int) -> None: ...
+    def _advance(self) -> None: ...
+    def _out_of_range(self, cursor: Any, error: OffsetOutOfRangeError) -> None: ...
     def __iter__(self) -> Iterator[ConsumerRecord]: ...
     def __next__(self) -> ConsumerRecord: ...
-    def _advance(self) -> ConsumerRecord: ...
-    def _iterate(self, cursor: Cursor | None, budget: int) -> None: ...
-    def _watch(self, group: Table | None, at: int, seen: int) -> None: ...

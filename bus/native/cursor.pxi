@@ -9,6 +9,7 @@ cdef class Cursor:
     segment that holds the offset, or of the next one after it, or None.
     """
     cdef readonly HotLog log
+    cdef readonly object topic_partition
     cdef ReaderSlot reader
     cdef Source source
     cdef readonly uint64_t offset # of the next record to deliver
@@ -27,6 +28,7 @@ cdef class Cursor:
                  key_deserializer=None, value_deserializer=None):
         must_wait = not log.flags & (BUS_FLAG_REPLICATED | BUS_FLAG_DROP)
         self.log = log
+        self.topic_partition = TopicPartition(topic, log.partition)
         self.reader = ReaderSlot(log, generation, must_wait, offset, owner)
         self.source = Source.__new__(Source)
         self.source.topic = topic
@@ -304,83 +306,3 @@ def find_time(data, int64_t timestamp_ns):
     if bus_find_time(mapping.base, mapping.bytes, timestamp_ns, &offset, &found):
         return offset, found
     return None
-
-
-cdef bint any_has_more(list cursors):
-    for cursor in cursors:
-        if (<Cursor>cursor).has_more():
-            return True
-    return False
-
-
-def wait_any(list cursors, Bells bells, int slot, timeout_ms, int64_t spin_ns=0):
-    """Waits until one of the cursors has something to read; True if one has.
-
-    Spins first for spin_ns, then sleeps on the doorbell. False: the time is over, or the bell was rung
-    for another reason (a rebalance, a stop), so that the caller looks around.
-    """
-    cdef int64_t deadline = deadline_after(timeout_ms), spin_until = bus_now_ns() + spin_ns
-    cdef Cursor cursor
-    cdef bint rung
-    while spin_ns > 0:
-        if any_has_more(cursors):
-            return True
-        if bus_now_ns() >= min(spin_until, deadline):
-            break
-        bus_cpu_relax()
-    for cursor in cursors:
-        cursor.pin = None # a sleeper must not keep a segment from being recycled
-        bus_sleeper_set(cursor.sleepers(), slot)
-    try:
-        if any_has_more(cursors):
-            return True
-        bells.wait_until(slot, deadline)
-    finally:
-        for cursor in cursors:
-            bus_sleeper_clear(cursor.sleepers(), slot)
-    return any_has_more(cursors)
-
-
-cdef class ConsumerCore:
-    """Iteration without detours: the next record of the current cursor, as long as there is one."""
-    cdef Cursor current
-    cdef Py_ssize_t budget # records until `_advance` looks after commits, groups and fairness
-    cdef Table group       # keeps group_word mapped
-    cdef uint64_t *group_word # generation of the consumer group, or NULL
-    cdef uint64_t group_seen
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef ConsumerRecord record
-        if self.current is not None and self.budget > 0 and not self.rebalance_due():
-            if self.current.is_filled() or self.refill_current():
-                record = self.current.next_record()
-                if record is not None:
-                    self.budget -= 1
-                    return record
-        return self._advance()
-
-    cdef bint refill_current(self) except -1:
-        try:
-            return self.current.refill()
-        except _errors.OffsetOutOfRangeError:
-            return False # `_advance` meets it again and knows what to do
-
-    cdef inline bint rebalance_due(self) noexcept:
-        return self.group_word != NULL and bus_load_relaxed(self.group_word) != self.group_seen
-
-    def _watch(self, Table group, int64_t at, uint64_t seen):
-        """`__next__` goes through `_advance` as soon as the word at `at` is not `seen`."""
-        self.group = group
-        self.group_word = NULL if group is None else <uint64_t *>group.at(at, 8)
-        self.group_seen = seen
-
-    def _advance(self):
-        raise StopIteration
-
-    def _iterate(self, Cursor cursor, Py_ssize_t budget):
-        """From here on `__next__` reads from this cursor, at most that many records."""
-        self.current = cursor
-        self.budget = budget
