@@ -15,9 +15,10 @@ except ImportError as missing:
     raise SystemExit(2) from missing
 
 import bus
+from benchmarks.markdown import page
+from benchmarks.measure import Results
 from benchmarks.report import print_tables, write_json
 from benchmarks.stage import Stage, stderr_to
-from benchmarks.targets import Target
 
 FULL_ROUNDS = 5
 QUICK_ROUNDS = 3
@@ -30,6 +31,7 @@ QUICK_SECONDS = 0.3
 @click.option("--only", multiple=True, metavar="NAME", help="Only this scenario; may be repeated.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Samples of every series.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all samples.")
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write a page.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
@@ -41,6 +43,7 @@ def main(
     only: tuple[str, ...],
     rounds: int | None,
     json_file: Path | None,
+    markdown_file: Path | None,
     directory: Path | None,
     list_only: bool,
 ) -> None:
@@ -57,17 +60,21 @@ def main(
         for scenario in scenarios:
             console.print(f"{scenario.name:12}{scenario.title}", highlight=False)
         return
-    sys.exit(_run(scenarios, console, quick, rounds, json_file, directory))
+    results = measure(scenarios, quick, rounds, directory)
+    targets = [target for scenario in scenarios for target in scenario.targets]
+    verdicts = [target.verdict(results) for target in targets]
+    print_tables(console, results, verdicts)
+    if json_file:
+        write_json(json_file, results, verdicts)
+    if markdown_file:
+        markdown_file.write_text(page(results, verdicts), encoding="utf-8")
+    sys.exit(int(any(verdict.met is False for verdict in verdicts)))
 
 
-def _run(
-    scenarios: list[Scenario],
-    console: Console,
-    quick: bool,
-    rounds: int | None,
-    json_file: Path | None,
-    directory: Path | None,
-) -> int:
+def measure(
+    scenarios: Sequence[Scenario], quick: bool, rounds: int | None, directory: Path | None
+) -> Results:
+    """Runs the scenarios one after another on a bus of their own."""
     with (
         tempfile.TemporaryDirectory(prefix="bus-bench-", dir=directory) as scratch,
         stderr_to(Path(scratch) / "brokers.log") as progress,
@@ -83,15 +90,7 @@ def _run(
         with bus.Broker(stage.path):
             for scenario in scenarios:
                 scenario.run(stage)
-    verdicts = [target.verdict(stage.results) for target in _targets(scenarios)]
-    print_tables(console, stage.results, verdicts)
-    if json_file:
-        write_json(json_file, stage.results, verdicts)
-    return int(any(verdict.met is False for verdict in verdicts))
-
-
-def _targets(scenarios: Sequence[Scenario]) -> list[Target]:
-    return [target for scenario in scenarios for target in scenario.targets]
+        return stage.results
 
 
 if __name__ == "__main__":

@@ -91,23 +91,24 @@ def _figures(results: Results) -> Table:
         table.add_row(
             measure if measure != previous else "",
             series.key.subject,
-            _amount(series),
+            amount(series),
             f"{series.spread:.0%}",
-            _ratio(results, series),
+            comparison(results, series),
             str(len(series.samples)),
         )
         previous = measure
     return table
 
 
-def _ratio(results: Results, series: Series) -> str:
+def comparison(results: Results, series: Series) -> str:
     """How many times the peer's figure the bus's own is."""
     if series.key.subject == "bus" or not results.get(series.key.measure, "bus"):
         return ""
     return f"{results.ratio(series.key.measure, 'bus', series.key.subject):.2f} times"
 
 
-def _amount(series: Series) -> str:
+def amount(series: Series) -> str:
+    """The median with its unit; for records of a known size, the bytes per second too."""
     value = series.median
     if series.unit != RECORDS_PER_SECOND:
         return f"{value:.3g} {series.unit}" if value < 100 else f"{value:,.0f} {series.unit}"
