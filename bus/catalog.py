@@ -10,7 +10,6 @@ in between leaves one of those two names, and `sweep` removes it.
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,6 +250,8 @@ def _make_partitions(topic_fd: int, total: int) -> None:
 
 
 def _remove(topics: int, name: str) -> None:
+    import shutil  # here, because it loads every codec of the standard library
+
     path = Path(files.path_of(topics)) / name
     with files.explained(str(path)):
         shutil.rmtree(name, dir_fd=topics)

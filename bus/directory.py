@@ -15,7 +15,6 @@ is opened step by step from the descriptor of the one above.
 import json
 import os
 import re
-import secrets
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -305,7 +304,7 @@ def offsets_name(group: str) -> str:
 def _write_identity(fd: int) -> None:
     if files.read_bytes(fd, BUS_FILE) is not None:
         return
-    content = {"format": FORMAT, "bus_id": secrets.token_hex(8), "created": timestamp()}
+    content = {"format": FORMAT, "bus_id": os.urandom(8).hex(), "created": timestamp()}
     files.write_new(fd, BUS_FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -8,7 +8,7 @@ partition keep their order. May be used from several threads.
 """
 
 import json
-import random
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, Never, Self
@@ -156,7 +156,7 @@ class Producer(ProducerCore):
             partition = backpressure.attach(self._client.partition(found, number))
             self._partitions[found.id, number] = partition
             logs.append(partition)
-        return Route(topic, logs, random.randrange(found.partitions))
+        return Route(topic, logs, os.urandom(1)[0])
 
     def _encode_headers(self, headers: Iterable[Header]) -> bytes:
         return encode_headers(headers)
