@@ -52,8 +52,8 @@ def dump_segment(
             header = _header(data, path)
             yield {"segment": header}
             if index:
-                for at, position, relative, timestamp in index_entries(data, Findings(str(path))):
-                    yield {"index": _index_entry(at, position, relative, timestamp, header)}
+                for entry in index_entries(data, header["bytes"], Findings(str(path))):
+                    yield {"index": _index_entry(*entry, header)}
             yield from _frames(data, header, values, limit)
     except OSError as error:
         raise DirectoryError(f"{path} cannot be read: {error.strerror}") from error

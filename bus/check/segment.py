@@ -147,7 +147,7 @@ class _Walk:
         self.max_timestamp = _NO_TIMESTAMP
         self.end: Frame | None = None
         self.limit = len(data) if expected.certain_end is None else expected.certain_end
-        self._entries = index_entries(data, findings)
+        self._entries = index_entries(data, header["bytes"], findings)
         self._next_entry = 0
 
     def run(self, progress: Callable[[int], None]) -> None:
@@ -214,13 +214,15 @@ class _Walk:
             self.findings.add(at, what)
 
 
-def index_entries(data: memoryview, findings: Findings) -> list[tuple[int, int, int, int]]:
+def index_entries(
+    data: memoryview, size: int, findings: Findings
+) -> list[tuple[int, int, int, int]]:
     """(place of the entry, position, relative offset, timestamp) of every entry that is set.
 
-    Entry i speaks of the i-th part of the file, so they ascend, with holes.
+    Entry i speaks of the i-th part of the `size` bytes, so they ascend, with holes.
     """
     entries = []
-    interval = max(len(data) // _INDEX_ENTRIES, 1)
+    interval = max(size // _INDEX_ENTRIES, 1)
     for slot in range(_INDEX_ENTRIES):
         at = _INDEX_AT + slot * _ENTRY.size
         position, relative, timestamp = _ENTRY.values(data, at)

@@ -89,9 +89,11 @@ def print_record(record: ConsumerRecord, form: str) -> None:
     if form == "json":
         print_json_line(as_object(record))
         return
-    fields = [record.value] if form == "value" else [record.key, record.value]
+    fields: list[bytes | None] = [record.value]
+    if form == "key-value":
+        fields.insert(0, record.key)
     out = click.get_binary_stream("stdout")
-    out.write(b"\t".join(b"" if field is None else bytes(field) for field in fields) + b"\n")
+    out.write(b"\t".join(b"" if field is None else field for field in fields) + b"\n")
     out.flush()
 
 

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 #: Columns of a table that does not go to a terminal: wide enough that no cell is folded.
 _PIPE_WIDTH = 240
@@ -40,13 +41,13 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
         right = name.startswith(">")
         table.add_column(name.removeprefix(">"), justify="right" if right else "left")
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     return table
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table on stdout."""
-    stdout_console().print(make_table(columns, rows, title), markup=False)
+    stdout_console().print(make_table(columns, rows, title))
 
 
 def stdout_console() -> Console:
