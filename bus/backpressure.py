@@ -101,7 +101,8 @@ class Backpressure:
     def _reason(self, partition: Partition, status: int, detail: int) -> str:
         where = f"{self._topic}-{partition.partition}"
         if status == WAIT_READER:
-            return f"{where} is full: {self._holder(partition, detail)} has not consumed its records"
+            holder = self._holder(partition, detail)
+            return f"{where} is full: {holder} has not consumed its records"
         if status == WAIT_REPLICA:
             fsync_ms = partition.replica_fsync_ns / 1e6
             return (

@@ -233,9 +233,7 @@ class Consumer(PositionedConsumer):
     def pause(self, *partitions: TopicPartition) -> None:
         """Return no records of these partitions until resume(); they stay assigned."""
         with self._in_use() as fetcher:
-            fetcher.subscription.paused |= {
-                fetcher.reader(tp).topic_partition for tp in partitions
-            }
+            fetcher.subscription.paused |= {fetcher.reader(tp).topic_partition for tp in partitions}
             self._look_again()
 
     def resume(self, *partitions: TopicPartition) -> None:

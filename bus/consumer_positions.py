@@ -181,9 +181,7 @@ class PositionedConsumer(ConsumerCore):
     ) -> dict[TopicPartition, int]:
         """The log end offset of each partition, or its high watermark with read_until="durable"."""
         with self._in_use() as fetcher:
-            return fetcher.positions.end(
-                partitions, durable=self._options.read_until == "durable"
-            )
+            return fetcher.positions.end(partitions, durable=self._options.read_until == "durable")
 
     def offsets_for_times(
         self, timestamps: Mapping[TopicPartition, int], timeout_ms: float | None = None
@@ -204,7 +202,7 @@ class PositionedConsumer(ConsumerCore):
 
     def _session(self, fetcher: Fetcher) -> GroupSession:
         if fetcher.session is None:
-            raise InvalidGroupIdError("there is no group to commit to; give the consumer a group_id")
+            raise InvalidGroupIdError("no group to commit to; give the consumer a group_id")
         return fetcher.session
 
     def commit(

@@ -224,13 +224,12 @@ class Fetcher:
 
     # ------------------------------------------------------------------------------ commits
 
-    def positions_of(self, partitions: Iterable[TopicPartition]) -> dict[
-        TopicPartition, OffsetAndMetadata
-    ]:
+    def positions_of(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
         """The next offset of each partition that is being read."""
-        return {
-            tp: OffsetAndMetadata(self.readers[tp].offset) for tp in partitions if tp in self.readers
-        }
+        mine = [tp for tp in partitions if tp in self.readers]
+        return {tp: OffsetAndMetadata(self.readers[tp].offset) for tp in mine}
 
     def auto_commit(self) -> None:
         """Commit all positions, if the consumer commits by itself."""
@@ -266,7 +265,7 @@ class Fetcher:
             del self._lease
 
     def abandon(self) -> None:
-        """In a forked child: forget the parent's readers and membership, touching nothing shared."""
+        """In a forked child: forget the parent's readers and membership; touch nothing shared."""
         self.readers = {}
         if self.session is not None:
             self.session.close()

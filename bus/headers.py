@@ -1,4 +1,4 @@
-"""Record headers as bytes: for each, name length (u16), value length (i32, -1: None), both texts."""
+"""Record headers as bytes: for each, name length (u16), value length (i32, -1: None), both."""
 
 import struct
 from collections.abc import Iterable

@@ -12,7 +12,7 @@ class ConsumerRebalanceListener:
     """
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Partitions are about to go to another member; what was processed can still be committed."""
+        """Partitions are about to go to another member; commit what was processed."""
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Partitions have come; seek() may still change where reading begins."""

@@ -29,7 +29,9 @@ class Positions:
     ) -> dict[TopicPartition, int]:
         """The offset that the next record will get, or the high watermark, for each partition."""
         logs = {tp: self.log(tp) for tp in partitions}
-        return {tp: log.high_watermark if durable else log.log_end_offset for tp, log in logs.items()}
+        if durable:
+            return {tp: log.high_watermark for tp, log in logs.items()}
+        return {tp: log.log_end_offset for tp, log in logs.items()}
 
     def start(self, partition: TopicPartition, reset: OffsetReset) -> int:
         """Where reading begins without a committed offset. Raises NoOffsetForPartitionError."""

@@ -178,7 +178,9 @@ class Producer(ProducerCore):
             group = groups.setdefault(last, ([], []))
             group[0].append(value)
             group[1].append(key)
-        futures = {number: self._send_group(topic, number, *group) for number, group in groups.items()}
+        futures = {
+            number: self._send_group(topic, number, *group) for number, group in groups.items()
+        }
         return futures[last]
 
     # ------------------------------------------------------------------------------ durability

@@ -143,5 +143,3 @@ class GroupSession:
     def close(self) -> None:
         """Leave and let go of the tables."""
         self.membership.close()
-
-

@@ -75,7 +75,7 @@ class Subscription:
         self.paused = set()
 
     def matching(self, existing: Collection[str]) -> frozenset[str]:
-        """The topics that are wanted now: named ones, and existing ones that the pattern matches."""
+        """The topics that are wanted now: the named ones, or those that the pattern matches."""
         if self.pattern is None:
             return self.topics
         return frozenset(

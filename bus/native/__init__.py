@@ -1,4 +1,4 @@
-"""The compiled core. There is no pure-Python stand-in: Python cannot order stores to shared memory."""
+"""The compiled core. It has no stand-in: Python cannot order stores to shared memory."""
 
 try:
     from bus.native import core as core
