@@ -1,6 +1,7 @@
 """`bus consume`: print records as they come."""
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,9 +93,8 @@ def print_record(record: ConsumerRecord, form: str) -> None:
     fields: list[bytes | None] = [record.value]
     if form == "key-value":
         fields.insert(0, record.key)
-    out = click.get_binary_stream("stdout")
-    out.write(b"\t".join(b"" if field is None else field for field in fields) + b"\n")
-    out.flush()
+    sys.stdout.buffer.write(b"\t".join(b"" if field is None else field for field in fields) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def as_object(record: ConsumerRecord) -> dict[str, Any]:

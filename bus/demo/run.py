@@ -16,7 +16,7 @@ from bus.consumer import Consumer
 from bus.demo.corpus import SourceFile
 from bus.demo.crew import Crew
 from bus.demo.tally import Tally, count_tokens
-from bus.errors import BusTimeoutError
+from bus.errors import BusTimeoutError, GroupIdNotFoundError
 from bus.native.core import ConsumerRecord
 from bus.producer import Producer
 from bus.structs import NewTopic
@@ -159,7 +159,10 @@ class Run:
 
     def _lag(self, admin: Admin) -> int:
         """Files that the group has not committed yet."""
-        committed = admin.list_group_offsets(self.group)[self.group]
+        try:
+            committed = admin.list_group_offsets(self.group)[self.group]
+        except GroupIdNotFoundError:  # no worker has joined yet
+            return self._sent
         return self._sent - sum(place.offset for place in committed.values())
 
 
