@@ -1,5 +1,6 @@
 """The hot directory: its place, its control file `bus.ctl`, its making and its removal.
 
+    home              which bus directory this one belongs to: a copy of it must not take it over
     bus.ctl           clients, epoch, doorbell names; made under another name and renamed last, so
                       that a hot directory that has it is whole
     T-P.ctl           control page of partition P of the topic with id T
@@ -12,18 +13,16 @@ new broker adopts it when it is of this bus, this layout, this boot and this pid
 
 import logging
 import os
+import re
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import posix_ipc
-
 from bus import files
 from bus.directory import SHARED_MEMORY, BusDirectory, boot_id, pid_namespace
-from bus.errors import DirectoryError, NamespaceError
+from bus.errors import DirectoryError, NamespaceError, UnsafeDirectoryError
 from bus.liveness import any_locked
 from bus.native.core import LAYOUT, Table
 
@@ -31,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 CONTROL_FILE: Final = "bus.ctl"
 TEMPORARY_CONTROL_FILE: Final = "bus.ctl.tmp"
+#: Says which bus directory the hot log belongs to.
+HOME_FILE: Final = "home"
 CONTROL_BYTES: Final = LAYOUT["sizeof.bus_control"]
 
 #: A smaller /dev/shm (a container's 64 MiB) cannot hold the ring of one busy partition.
@@ -43,6 +44,9 @@ _STOPPING: Final = LAYOUT["bus_control.stopping"]
 _IDENTITY: Final = struct.Struct("<QIIQQQ")  # the first fields of bus_control, in order
 
 assert LAYOUT["bus_control.pid_namespace"] == 32
+
+
+_OURS: Final = re.compile(r"^home$|\.ctl$|\.seg$|\.tmp$|\.ctl\.new$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +109,38 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
     """
     runtime = directory.read_runtime()
     if runtime is not None:
-        found = _adopt(directory, Path(runtime.hot_dir), runtime.boot_id)
+        path = Path(runtime.hot_dir)
+        check_home(directory, path)
+        found = _adopt(directory, path, runtime.boot_id)
         if found is not None:
             return found, True
-        wipe(Path(runtime.hot_dir))
+        wipe(path)
     path = choose_path(directory, wish)
+    check_home(directory, path)
     wipe(path)
     return _create(directory, path), False
+
+
+def check_home(directory: BusDirectory, path: Path) -> None:
+    """Raises UnsafeDirectoryError if a hot directory belongs to another bus directory.
+
+    A copy of a bus directory has the id of its original, and would take its hot log away.
+    """
+    try:
+        home = (path / HOME_FILE).read_text().rstrip("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if home.partition(" ")[0] != _home(directory).partition(" ")[0]:
+        raise UnsafeDirectoryError(
+            f"{directory.path} is a copy of the bus in {home.partition(' ')[2]}, whose hot log is"
+            f" in {path}; stop that bus first, or remove {path} if that bus is gone for good"
+        )
+
+
+def _home(directory: BusDirectory) -> str:
+    """Which directory a bus lives in: by its inode, so that it may be renamed; and its path."""
+    status = os.fstat(directory.fd)
+    return f"{status.st_dev}:{status.st_ino} {directory.path}"
 
 
 def choose_path(directory: BusDirectory, wish: Path | None) -> Path:
@@ -196,6 +225,7 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
     with files.explained(str(path.parent)):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = files.open_directory(path, create=True)
+    files.write_atomic(fd, HOME_FILE, f"{_home(directory)}\n".encode(), durable=False)
     control_fd = files.open_file(
         TEMPORARY_CONTROL_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=fd
     )
@@ -227,7 +257,7 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
 
 
 def wipe(path: Path) -> None:
-    """Removes a hot directory. Refuses, with UnsafeDirectoryError, one that is not ours.
+    """Removes a hot directory. Refuses, with UnsafeDirectoryError, what is not one of ours.
 
     The control file goes first: without it nobody adopts what a death in between leaves.
     """
@@ -238,6 +268,9 @@ def wipe(path: Path) -> None:
             return
         raise
     try:
+        for name in os.listdir(fd):
+            if not _OURS.search(name):
+                raise UnsafeDirectoryError(f"{path} holds {name!r}, which is no file of a bus")
         with suppress(FileNotFoundError):
             os.unlink(CONTROL_FILE, dir_fd=fd)
         for name in os.listdir(fd):
@@ -245,18 +278,3 @@ def wipe(path: Path) -> None:
     finally:
         os.close(fd)
     os.rmdir(path)
-
-
-def doorbells(bus_id_hex: str) -> Iterator[str]:
-    """The names of all doorbell semaphores of a bus that exist now, as posix_ipc takes them."""
-    prefix = f"sem.bus-{bus_id_hex}-"
-    for name in os.listdir(SHARED_MEMORY):
-        if name.startswith(prefix):
-            yield "/" + name.removeprefix("sem.")
-
-
-def unlink_doorbells(bus_id_hex: str) -> None:
-    """Removes every doorbell semaphore of a bus."""
-    for name in list(doorbells(bus_id_hex)):
-        with suppress(posix_ipc.ExistentialError):
-            posix_ipc.unlink_semaphore(name)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from bus import replica_lock
 from bus.catalog import Catalog, Topic
 from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, remove_segments
@@ -131,7 +132,11 @@ class Inventory:
 
     def _build(self, topic: Topic, number: int, state: PartitionState | None) -> OpenPartition:
         """A new hot log, after what the durable segments hold."""
-        os.close(self._directory.open_partition(topic.name, number, create=True))
+        dir_fd = self._directory.open_partition(topic.name, number, create=True)
+        try:
+            replica_lock.end_orphan(dir_fd, f"{topic.name}-{number}")
+        finally:
+            os.close(dir_fd)
         path = self._directory.partition_path(topic.name, number)
         plan = recover(path, state)
         with suppress(FileNotFoundError):

@@ -13,19 +13,18 @@ import selectors
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from bus import replica_lock
 from bus.directory import BusDirectory
 from bus.hotdir import HotDirectory
 from bus.inventory import OpenPartition
-from bus.liveness import is_dead
 from bus.replica import STATE_FAILED
 from bus.replica_process import (
     EXIT_ERROR,
     EXIT_FAILED,
-    REPLICA_LOCK,
     ReplicaTask,
     replica_main,
 )
@@ -95,45 +94,40 @@ class Keeper:
         by_pid: dict[int, list[OpenPartition]] = {}
         idle: list[OpenPartition] = []
         for partition in partitions:
+            pid = self._holder(partition)
             if partition.log.replica_state == STATE_FAILED:
                 logger.error("the replica of %s stopped for damage; it stays down", partition.name)
-            elif self._is_held(partition):
-                by_pid.setdefault(partition.log.replica_pid, []).append(partition)
+            elif pid is not None:
+                by_pid.setdefault(pid, []).append(partition)
             else:
                 idle.append(partition)
-        for pid, served in by_pid.items():
-            self._adopt(Crew(served), pid)
+        for served in by_pid.values():
+            self._adopt(Crew(served))
         for i in range(0, len(idle), self._crew_size):
             self._crews.append(Crew(idle[i : i + self._crew_size]))
         self.tick()
 
-    def _is_held(self, partition: OpenPartition) -> bool:
-        dir_fd = self._directory.open_partition(partition.topic.name, partition.number)
-        try:
-            lock_fd = os.open(REPLICA_LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
-        except FileNotFoundError:
-            return False
-        finally:
-            os.close(dir_fd)
-        try:
-            return not is_dead(lock_fd, 0)
-        finally:
-            os.close(lock_fd)
+    def _holder(self, partition: OpenPartition) -> int | None:
+        with self._open_dir(partition) as dir_fd:
+            return replica_lock.holder(dir_fd)
 
-    def _adopt(self, crew: Crew, pid: int) -> None:
-        """Watches a running replica. One that just took its lock may not have said its pid yet."""
+    @contextmanager
+    def _open_dir(self, partition: OpenPartition) -> Iterator[int]:
+        fd = self._directory.open_partition(partition.topic.name, partition.number)
         try:
-            pidfd = os.pidfd_open(pid) if pid else -1
-        except ProcessLookupError:
-            pidfd = -1
-        # The pid may have been reused before the pidfd was open; the lock is the proof.
-        if pidfd >= 0 and not self._is_held(crew.partitions[0]):
-            os.close(pidfd)
-            pidfd = -1
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _adopt(self, crew: Crew) -> None:
+        """Watches a running replica. One that just took its lock may not have said its pid yet."""
         self._crews.append(crew)
-        if pidfd < 0:
+        with self._open_dir(crew.partitions[0]) as dir_fd:
+            watched = replica_lock.watch(dir_fd)
+        if watched is None:
             crew.start_at_s = time.monotonic() + FIRST_PAUSE_S
             return
+        pid, pidfd = watched
         logger.info("adopted the replica of %s, pid %d", crew.name, pid)
         self.adopted += 1
         self._watch(crew, pid, pidfd, is_child=False)
@@ -151,10 +145,9 @@ class Keeper:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start(self, crew: Crew) -> None:
-        held = [partition for partition in crew.partitions if self._is_held(partition)]
-        if held:
+        if any(self._holder(partition) is not None for partition in crew.partitions):
             self._crews.remove(crew)
-            self._adopt(Crew(crew.partitions), held[0].log.replica_pid)
+            self._adopt(Crew(crew.partitions))
             return
         tasks = [ReplicaTask(partition.topic, partition.number) for partition in crew.partitions]
         pid = fork_replica(self._directory, self._hot, tasks)

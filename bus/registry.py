@@ -100,7 +100,7 @@ class Registry:
     def _reap(self, row: ClientRow) -> bool:
         if not row.attached:
             return False
-        logger.info("%s %s, pid %d, died; reaping it", row.role_name, row.client_id, row.pid)
+        logger.info("%r (%s, pid %d) died; reaping it", row.client_id, row.role_name, row.pid)
         try:
             self._reaper(row.slot, row.generation)
         except BusError:

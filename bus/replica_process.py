@@ -21,17 +21,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from bus import replica_lock
 from bus.catalog import Topic
 from bus.directory import BROKER_LOCK, BusDirectory, timestamp
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
-from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead, lock_byte
+from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
 from bus.native.core import Bells, Partition
 from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
 
 logger = logging.getLogger(__name__)
 
-REPLICA_LOCK: Final = "replica.lock"
 REPORT_FILE: Final = "replica-report.json"
 
 #: The longest sleep of an idle replica; then it looks whether it is needed still.
@@ -105,8 +105,7 @@ class Attendant:
         """Follows; returns the exit code of the process."""
         self._stop = stop
         dir_fd = self._directory.open_partition(self._task.topic.name, self._task.partition)
-        lock_fd = os.open(REPLICA_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
-        if not lock_byte(lock_fd, 0):
+        if replica_lock.take(dir_fd) is None:
             return EXIT_HELD
         name = f"replica {self._task.name}".encode()[:64].decode(errors="ignore")
         slot = ClientSlot.take(self._directory, self._hot.control, ROLE_REPLICA, name)

@@ -46,9 +46,10 @@ from bus.directory import (
     boot_id,
     timestamp,
 )
+from bus.doorbells import unlink_doorbells
 from bus.errors import BrokerAlreadyRunningError, BusError
 from bus.groups import Groups
-from bus.hotdir import open_or_create, unlink_doorbells
+from bus.hotdir import open_or_create
 from bus.inventory import Inventory
 from bus.keeper import Keeper
 from bus.native.core import Bells

@@ -15,6 +15,7 @@ from bus.errors import ReplicaFailedError
 from tests.broker.rig import (
     create_topic,
     durable_files,
+    is_alive,
     kill,
     kill_broker,
     replica,
@@ -217,3 +218,21 @@ def test_a_used_up_offset_limit_is_raised_on_disk_before_records_get_it(bus_dir:
     with Broker(bus_dir), bus.Producer(bus_dir, autostart=False) as producer:
         assert producer.send("t", b"x").get(timeout=10).offset == 20_000_000
         assert state(bus_dir)["offset_limit"] == 3 << 24
+
+
+def test_a_replica_whose_hot_log_was_removed_is_ended_before_the_files_are_touched(
+    bus_dir: Path,
+) -> None:
+    broker = Broker(bus_dir).start()
+    create_topic(bus_dir)
+    producer = bus.Producer(bus_dir, autostart=False)  # keeps the replica from ending alone
+    producer.send("t", b"x").get(timeout=10)
+    pid = replica(bus_dir)["pid"]
+    hot = status(bus_dir)["hot_dir"]
+    kill_broker(broker)
+    shutil.rmtree(hot)
+    with Broker(bus_dir):
+        assert not is_alive(pid)
+        assert replica(bus_dir)["pid"] != pid
+    producer.close()
+    broker.stop()

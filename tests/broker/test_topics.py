@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 def hot_files(path: Path) -> list[str]:
-    return sorted(name for name in os.listdir(status(path)["hot_dir"]) if name != "bus.ctl")
+    return sorted(name for name in os.listdir(status(path)["hot_dir"]) if name[0].isdigit())
 
 
 def fill(path: Path, count: int, size: int = 1000) -> None:

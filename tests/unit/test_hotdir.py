@@ -1,6 +1,7 @@
 """A hot directory is adopted only when everything in it can be believed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +140,30 @@ def test_a_removal_that_was_cut_short_is_not_adopted(
         hot.remove()
     assert hot.path.exists()
     assert again(directory, tmp_path)[1] is False
+
+
+def test_a_copy_of_a_bus_cannot_take_the_hot_log_of_its_original(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path
+) -> None:
+    shutil.copytree(directory.path, tmp_path / "copy")
+    tmp_path.joinpath("copy").chmod(0o700)
+    with BusDirectory.open(tmp_path / "copy") as copy:
+        with pytest.raises(UnsafeDirectoryError, match="is a copy of the bus in .*/bus"):
+            again(copy, tmp_path)
+        hot.remove()
+        assert again(copy, tmp_path)[1] is False
+
+
+def test_a_bus_that_was_moved_keeps_its_hot_log(
+    directory: BusDirectory, hot: HotDirectory, tmp_path: Path
+) -> None:
+    directory.path.rename(tmp_path / "moved")
+    with BusDirectory.open(tmp_path / "moved") as moved:
+        assert again(moved, tmp_path)[1] is True
+
+
+def test_a_directory_with_foreign_files_is_never_wiped(hot: HotDirectory) -> None:
+    hot.path.joinpath("thesis.txt").touch()
+    with pytest.raises(UnsafeDirectoryError, match=r"thesis\.txt"):
+        wipe(hot.path)
+    assert (hot.path / CONTROL_FILE).exists()
