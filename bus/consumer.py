@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Never, Self
 
 from bus.address import Address
 from bus.client import Client
-from bus.config import check_group_id, check_options
+from bus.config import check_options
 from bus.consumer_positions import PositionedConsumer
 from bus.errors import OffsetOutOfRangeError
 from bus.fetcher import Fetcher
@@ -81,26 +81,9 @@ class Consumer(PositionedConsumer):
         autostart: bool = True,
         **unknown: Never,
     ) -> None:
+        given = dict(locals())
         check_options(ConsumerOptions, unknown, what="consumer option")
-        self._options = ConsumerOptions(
-            group_id=None if group_id is None else check_group_id(group_id),
-            group_instance_id=group_instance_id,
-            client_id=client_id,
-            key_deserializer=key_deserializer,
-            value_deserializer=value_deserializer,
-            auto_offset_reset=auto_offset_reset,
-            enable_auto_commit=enable_auto_commit,
-            auto_commit_interval_ms=auto_commit_interval_ms,
-            max_poll_records=max_poll_records,
-            max_poll_interval_ms=max_poll_interval_ms,
-            partition_assignment_strategy=partition_assignment_strategy,
-            read_until=read_until,
-            isolation_level=isolation_level,
-            check_crcs=check_crcs,
-            consumer_timeout_ms=consumer_timeout_ms,
-            spin_us=spin_us,
-            autostart=autostart,
-        )
+        self._options = ConsumerOptions.from_arguments(given)
         super().__init__()
         client = Client.connect(
             bootstrap_servers,

@@ -1,10 +1,11 @@
 """The options of a producer and of a consumer, each checked once, at the door."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
+from bus.config import check_group_id
 from bus.errors import BusConfigurationError, UnsupportedCodecError, UnsupportedVersionError
 
 Acks = Literal[0, 1, "all", -1]
@@ -32,10 +33,16 @@ def _callable_or_none(name: str, value: object) -> None:
         raise BusConfigurationError(f"{name} must be a function, not {type(value).__name__}")
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Options:
+    @classmethod
+    def from_arguments(cls, given: Mapping[str, Any]) -> Self:
+        """The options among a constructor's arguments, checked."""
+        return cls(**{field.name: given[field.name] for field in fields(cls)})
+
     def as_arguments(self) -> dict[str, Any]:
         """The options by name, to make the same handle again."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +116,8 @@ class ConsumerOptions(_Options):
         _one_of("isolation_level", self.isolation_level, ("read_uncommitted", "read_committed"))
         if self.isolation_level == "read_committed":
             raise UnsupportedVersionError(_NO_TRANSACTIONS)
+        if self.group_id is not None:
+            check_group_id(self.group_id)
         if self.group_instance_id is not None:
             raise UnsupportedVersionError(
                 "static membership (group_instance_id) is not there yet; leave it out"

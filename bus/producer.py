@@ -77,23 +77,10 @@ class Producer(ProducerCore):
         autostart: bool = True,
         **unknown: Never,
     ) -> None:
+        given = dict(locals())
         check_options(ProducerOptions, unknown, what="producer option")
         self._address = bootstrap_servers
-        self._options = ProducerOptions(
-            client_id=client_id,
-            acks=acks,
-            key_serializer=key_serializer,
-            value_serializer=value_serializer,
-            partitioner=partitioner,
-            compression_type=compression_type,
-            batch_size=batch_size,
-            linger_ms=linger_ms,
-            max_block_ms=max_block_ms,
-            enable_idempotence=enable_idempotence,
-            transactional_id=transactional_id,
-            transaction_timeout_ms=transaction_timeout_ms,
-            autostart=autostart,
-        )
+        self._options = ProducerOptions.from_arguments(given)
         self._partitions: dict[tuple[int, int], Partition] = {}
         self._callbacks: CallbackThread | None = None
         self._client = Client.connect(

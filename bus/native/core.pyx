@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: embedsignature=False, freethreading_compatible=False
-"""The Cython shell over the C core. See docs/design.md for the protocol and layout.h for the bytes."""
+"""The Cython shell over the C core: docs/design.md has the protocol, layout.h the bytes."""
 
 include "declarations.pxi"
 include "table.pxi"

@@ -90,7 +90,7 @@ cdef class Cursor:
         return pin.mapping.bytes
 
     cdef uint64_t hot_candidate(self, uint64_t offset, uint64_t tail, uint64_t *base):
-        """Number of the hot segment with the offset, or else of the first one behind it; 0: none."""
+        """Number of the hot segment with the offset, or of the first one behind it; 0: none."""
         cdef bus_partition *control = self.log.control
         cdef uint64_t number, best = 0, first
         cdef int slot
@@ -213,8 +213,11 @@ cdef class Cursor:
     # ---- reading
 
     cdef ConsumerRecord next_record(self):
-        """The next record; None at the end of what has been written (or is durable), and between two
-        segments, where `has_more` says so. The cursor moves on."""
+        """The next record. The cursor moves on.
+
+        None at the end of what has been written (or is durable), and, with `placed` false, between
+        two segments.
+        """
         cdef const bus_frame *frame
         cdef const uint8_t *base
         cdef bus_frame_state state

@@ -6,7 +6,7 @@ from bus.structs import RecordMetadata
 @cython.no_gc # refers to nothing that can refer to it: a cycle is impossible
 @cython.freelist(256)
 cdef class RecordFuture:
-    """The fate of a sent record. It is in the log already; with acks="all" it may not be durable yet.
+    """The fate of a sent record: it is in the log; with acks="all" it may not be durable yet.
 
     A future holds no lock and no thread: it looks at the partition's high watermark when asked.
     """

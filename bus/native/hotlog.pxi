@@ -106,7 +106,7 @@ cdef class HotLog:
         return mapping
 
     cdef int start_writing(self) except -1:
-        """From here on mappings are writable; read-only ones stay alive while they are looked at."""
+        """From here on mappings are writable; read-only ones live as long as they are used."""
         self.writing = True
         for slot in range(BUS_RING_SLOTS):
             self.mappings[slot] = None
@@ -256,9 +256,12 @@ cdef class HotLog:
                     self.control.ring[slot].base_offset, self.control.ring[slot].end_offset))
         return found
 
+    cdef uint64_t readers_high(self):
+        return min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
+
     def readers(self):
         """The attached readers; `client` is a client slot."""
-        cdef uint64_t i, high = min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
+        cdef uint64_t i, high = self.readers_high()
         cdef bus_reader *reader
         found = []
         for i in range(high):

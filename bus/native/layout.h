@@ -51,7 +51,7 @@ static_assert(sizeof(bus_mutex) == BUS_MUTEX_BYTES, "a robust mutex fits its roo
  */
 typedef struct {
     uint32_t state;      /* 0 free, 1 attached. Release-stored last by the client that took it */
-    uint32_t pid;        /* for people; proof of life is the OFD lock on byte `slot` of clients.lock */
+    uint32_t pid;        /* for people; proof of life is the lock on byte `slot` of clients.lock */
     uint64_t generation; /* changes with every attach; part of the doorbell's name */
     uint64_t start_ticks; /* field 22 of /proc/PID/stat, for people and messages */
     uint32_t role;       /* 1 producer, 2 consumer, 3 admin, 4 replica */
@@ -212,7 +212,7 @@ typedef struct {
     uint64_t previous_end;    /* end offset of the segment before: a base above it is a known gap */
     uint64_t bytes;           /* of the file */
     int64_t created_ns;
-    uint64_t seed;            /* mixed into every frame's CRC: stale and foreign bytes never validate */
+    uint64_t seed;            /* mixed into every frame's CRC: stale bytes never validate */
     uint64_t reserved[5];
     /* ---- 128: written once, when the segment is sealed; cache (a scan finds the same) */
     uint64_t end_offset;      /* 0: not sealed */
@@ -239,9 +239,9 @@ static_assert(sizeof(bus_segment) == 12288, "frames start on a page");
  * A frame is valid if and only if its size is a multiple of 8, at least 48 and ends inside the
  * segment; its lengths fit its size; and crc32c(key, headers, value, bytes 0..3, bytes 8..47, seed)
  * equals the stored one. The body comes first in the checksum so that it can be computed before
- * the lock is taken. Padding is zero and not covered. In a memory topic, which has no second copy to
- * protect, large values are not covered either (BUS_ATTR_BARE_VALUE): their checksum would cost as
- * much as their copy.
+ * the lock is taken. Padding is zero and not covered. In a memory topic, which has no second copy
+ * to protect, large values are not covered either (BUS_ATTR_BARE_VALUE): their checksum would cost
+ * as much as their copy.
  */
 typedef struct {
     uint32_t size;          /* of the frame with header and padding */

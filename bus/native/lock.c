@@ -6,8 +6,8 @@
 
 #include "atomics.h"
 
-#define SPINS 200                 /* tries before the kernel is asked: a critical section is ~100 ns */
-#define FUTEX_TID_BITS 0x3fffffffu /* linux/futex.h: the rest are the waiters and owner-died flags */
+#define SPINS 200 /* tries before the kernel is asked: a critical section takes ~100 ns */
+#define FUTEX_TID_BITS 0x3fffffffu /* linux/futex.h: above are the waiters and died flags */
 
 int64_t bus_now_ns(void) {
     struct timespec now;

@@ -27,7 +27,8 @@ int bus_slot_of(const bus_partition *control, uint64_t number) {
 uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
     for (;;) {
         uint64_t tail = bus_load_acquire(&control->tail); /* pairs with publish */
-        const bus_end *end = &control->ends[bus_load_acquire(&control->ends[0].tail) == tail ? 0 : 1];
+        int which = bus_load_acquire(&control->ends[0].tail) == tail ? 0 : 1;
+        const bus_end *end = &control->ends[which];
         uint64_t owner = bus_load_acquire(&end->tail);
         *next_offset = bus_load_acquire(&end->next_offset);
         bus_fence_acquire();
@@ -69,7 +70,8 @@ void bus_segment_begin(bus_segment *segment, const bus_partition *control, uint6
     segment->previous_end = previous_end;
     segment->bytes = bytes;
     segment->created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    segment->seed = bus_segment_seed(control->bus_id, control->topic_id, control->partition, number);
+    segment->seed =
+        bus_segment_seed(control->bus_id, control->topic_id, control->partition, number);
     segment->header_crc =
         bus_crc32c(0, (const uint8_t *)segment + 16, offsetof(bus_segment, reserved) - 16);
     segment->max_timestamp = INT64_MIN;

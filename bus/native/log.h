@@ -1,8 +1,8 @@
 /* log.h: one partition's hot log: append, roll, read positions, pins.
  *
- * Append (under the lock): check room, copy the record behind the tail, write the `end` that belongs
- * to the new tail, store-release the tail. Killed before that last store, the record never existed;
- * killed after it, the record is whole. Nothing has to be repaired in either case.
+ * Append (under the lock): check room, copy the record behind the tail, write the `end` that
+ * belongs to the new tail, store-release the tail. Killed before that last store, the record never
+ * existed; killed after it, the record is whole. Nothing has to be repaired in either case.
  *
  * Read (no lock, no store): acquire-load the tail, read frames below it. The acquire pairs with the
  * store-release in `publish`.

@@ -1,5 +1,5 @@
-/* murmur2.h: the hash by which Kafka's own producers spread keys (Austin Appleby's MurmurHash2, with
- * Kafka's seed). For programs that must put a key where a Kafka producer puts it. */
+/* murmur2.h: the hash by which Kafka's own producers spread keys (Austin Appleby's MurmurHash2,
+ * with Kafka's seed). For programs that must put a key where a Kafka producer puts it. */
 #ifndef BUS_MURMUR2_H
 #define BUS_MURMUR2_H
 

@@ -74,7 +74,7 @@ cdef class Partition(HotLog):
     # ---- the broker: files of the ring
 
     def spare_wanted(self, uint64_t need=0):
-        """Bytes of the hot file that the ring lacks now, 0 if none; `need`: what a producer waits for."""
+        """Bytes of the hot file that the ring lacks now, or 0; `need`: what a producer waits for."""
         self.lock(SUPERVISOR_LOCK_NS)
         try:
             return bus_ring_wanted(self.control, need)
@@ -86,7 +86,7 @@ cdef class Partition(HotLog):
         return 1 + max((slot.serial for slot in self.ring()), default=0)
 
     def add_spare(self, uint64_t serial, uint64_t size):
-        """Puts an existing, allocated hot file into a free ring slot and wakes who waits for room."""
+        """Puts an existing, allocated hot file into a free slot; wakes who waits for room."""
         cdef int slot
         self.lock(SUPERVISOR_LOCK_NS)
         try:
@@ -119,7 +119,7 @@ cdef class Partition(HotLog):
             self.unlock()
 
     def roll(self):
-        """Seals the active segment now and opens the next; False if the ring has no room for one."""
+        """Seals the active segment and opens the next; False if the ring has no room for one."""
         cdef bus_appended out
         cdef bus_append_status status = BUS_NEED_MAP
         memset(&out, 0, sizeof(out))
@@ -174,7 +174,7 @@ cdef class Partition(HotLog):
 
     def reap_readers(self, int client_slot, uint64_t generation):
         """Frees the reader slots of a client that is proven dead; returns how many there were."""
-        cdef uint64_t i, high = min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
+        cdef uint64_t i, high = self.readers_high()
         cdef int freed = 0
         self.lock(SUPERVISOR_LOCK_NS)
         for i in range(high):

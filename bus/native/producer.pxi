@@ -16,7 +16,7 @@ cdef inline int64_t realtime_ns() noexcept:
 
 @cython.final
 cdef class Route:
-    """A topic as one producer sees it: its partitions, and the sticky one for records without key."""
+    """A topic as one producer sees it: its partitions, and whose turn it is without a key."""
     cdef str topic
     cdef list logs
     cdef Py_ssize_t count
@@ -124,7 +124,8 @@ cdef class ProducerCore:
         """Appends one record to the topic's log; returns its RecordFuture.
 
         topic: name. value, key: bytes-like, or anything the serializers take; None is null.
-        headers: list of (str, bytes). partition: number; else the key decides, else a sticky choice.
+        headers: list of (str, bytes). partition: number; else the key decides, else whose turn it
+        is.
         timestamp_ms: of the record, milliseconds since the epoch; default now.
 
         Blocks up to max_block_ms while the log has no room. Raises MessageSizeTooLargeError,
@@ -233,10 +234,10 @@ cdef class ProducerCore:
     def send_many(self, topic, values, *, keys=None, partition=None):
         """Appends many records with few locks and wake-ups; returns the future of the last one.
 
-        values: sequence, serialized like send's. keys: sequence of the same length, or None. Without
-        keys all go to one partition, in order; with keys each goes where its key belongs, and the
-        order within a partition is kept. Raises what send raises; records before the failing one may
-        have been appended then.
+        values: sequence, serialized like send's. keys: sequence of the same length, or None.
+        Without keys all go to one partition, in order; with keys each goes where its key belongs,
+        and the order within a partition is kept. Raises what send raises; records before the
+        failing one may have been appended then.
         """
         cdef Route route = self.route(topic)
         values = list(values)
@@ -271,8 +272,9 @@ cdef class ProducerCore:
                 key_buffers[i].len = value_buffers[i].len = NOT_HELD
             try:
                 for i in range(count):
-                    self.fill_one(route, log, values[at + i], None if keys is None else keys[at + i],
-                                  &records[i], &key_buffers[i], &value_buffers[i], kept)
+                    key = None if keys is None else keys[at + i]
+                    self.fill_one(route, log, values[at + i], key, &records[i], &key_buffers[i],
+                                  &value_buffers[i], kept)
                 self.append_batch(log, records, count, &out)
             finally:
                 self.records_sent += out.done

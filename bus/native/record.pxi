@@ -111,8 +111,8 @@ cdef list decode_headers(const uint8_t *at, uint32_t length):
 cdef class ConsumerRecord:
     """One record of a topic. Its bytes are read in place, as long as the record is held.
 
-    `key` and `value` are copied out (and deserialized) when they are asked for, once. `view()` and the
-    buffer protocol (numpy.frombuffer(record, …)) copy nothing: they keep the segment in memory.
+    `key` and `value` are copied out when they are asked for, and deserialized once. `view()` and
+    the buffer protocol (numpy.frombuffer(record, …)) copy nothing: they keep the segment in memory.
     """
     cdef Pin pin
     cdef const bus_frame *frame

@@ -79,8 +79,8 @@ static void retire(bus_partition *control, int slot) {
     bus_fence_full(); /* pairs with the fence in bus_pin: a pin set before it is seen below */
 }
 
-/* While the ring may grow, the window keeps what it has and the broker adds a file. Once it is full,
- * the oldest segment gives up its place; small ones from the growth are left for the broker. */
+/* While the ring may grow, the window keeps what it has and the broker adds a file. Once it is
+ * full, the oldest segment gives up its place; small ones from the growth go to the broker. */
 enum bus_append_status bus_ring_next(bus_partition *control, uint64_t need, int *slot,
                                      bus_appended *out) {
     uint64_t active = BUS_TAIL_NUMBER(bus_load_relaxed(&control->tail));
@@ -126,16 +126,18 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
     uint64_t bytes = at_most(at_least(2 * active, BUS_MIB), target);
     bytes = at_least(bytes, bus_align(need, BUS_MIB));
     /* Whatever hot_bytes is: the active segment and one of the wanted size always have room. */
-    uint64_t most = at_least(bus_load_relaxed(&control->hot_bytes), bytes + at_least(active, bytes));
+    uint64_t most = bytes + at_least(active, bytes);
+    most = at_least(bus_load_relaxed(&control->hot_bytes), most);
     return total + bytes <= most ? bytes : 0;
 }
 
 uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need) {
     uint64_t total = bus_ring_total(control), hot = bus_load_relaxed(&control->hot_bytes);
+    uint64_t target = bus_ring_target(control);
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
         bus_ring_slot *file = &control->ring[slot];
         if (!holds_nothing(control, slot)) continue;
-        int small = total + bus_ring_target(control) > hot && file->bytes < bus_ring_target(control);
+        int small = total + target > hot && file->bytes < target;
         small |= file->bytes < need;
         if (!small && total <= hot && !bus_is_pinned(control, slot)) continue;
         uint64_t serial = file->serial;

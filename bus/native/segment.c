@@ -124,7 +124,8 @@ const char *bus_segment_header_error(const bus_segment *segment, uint64_t file_b
     if (file_bytes < sizeof *segment) return "the file is shorter than a segment header";
     if (segment->magic != BUS_MAGIC_SEGMENT) return "magic: this is not a segment file";
     if (segment->version != BUS_LAYOUT_VERSION) return "version: written by another layout version";
-    uint32_t crc = bus_crc32c(0, (const uint8_t *)segment + 16, offsetof(bus_segment, reserved) - 16);
+    const uint8_t *bytes = (const uint8_t *)segment;
+    uint32_t crc = bus_crc32c(0, bytes + 16, offsetof(bus_segment, reserved) - 16);
     if (crc != segment->header_crc) return "header_crc: the header's checksum does not match";
     if (segment->data_start != BUS_DATA_START) return "data_start: impossible value";
     if (segment->bytes > file_bytes) return "bytes: the file is shorter than its header says";

@@ -54,7 +54,8 @@ def scan_segment(data, *, uint64_t start=0, uint64_t limit=0):
         error = None
         if scan.error != BUS_FRAME_GOOD:
             error = bus_frame_state_text(scan.error).decode()
-        return Scan(scan.end_position, scan.next_offset, scan.max_timestamp, bool(scan.sealed), error)
+        return Scan(scan.end_position, scan.next_offset, scan.max_timestamp, bool(scan.sealed),
+                    error)
     finally:
         PyBuffer_Release(&buffer)
 

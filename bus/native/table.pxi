@@ -96,7 +96,7 @@ cdef class Mapping:
         PyBuffer_FillInfo(buffer, self, self.base, self.bytes, not self.writable, flags)
 
     cdef void prefault(self):
-        """One call instead of one fault a page. A kernel before 5.14 says EINVAL: faults come later."""
+        """One call, not one fault a page. A kernel before 5.14 refuses: then faults come later."""
         madvise(self.base, self.bytes,
                 MADV_POPULATE_WRITE if self.writable else MADV_POPULATE_READ)
 
@@ -127,8 +127,8 @@ cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline
 cdef class Table:
     """A shared file, mapped, with at most one robust mutex and words read and written in order.
 
-    Word positions are bytes from the start of the file; 64-bit words stand on multiples of 8, 32-bit
-    words on multiples of 4. IndexError is raised for a position outside the file.
+    Word positions are bytes from the start of the file; 64-bit words stand on multiples of 8,
+    32-bit words on multiples of 4. IndexError is raised for a position outside the file.
     """
     cdef Mapping mapping
     cdef bus_mutex *mutex
