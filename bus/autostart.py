@@ -32,6 +32,10 @@ _READY_BYTES_MAX: Final = 1 << 16
 _LOG_TAIL_BYTES: Final = 2000
 
 
+class BrokerDiedError(BrokerNotRunningError):
+    """Raised when a broker that was started ended before it said whether it is ready."""
+
+
 def connect(directory: BusDirectory, *, autostart: bool, timeout_s: float) -> ControlClient:
     """A connection to the broker of the directory, which is started if need be and allowed.
 
@@ -51,7 +55,11 @@ def connect(directory: BusDirectory, *, autostart: bool, timeout_s: float) -> Co
             if starts == STARTS_MAX:
                 raise
         starts += 1
-        start(directory, deadline=deadline)
+        try:
+            start(directory, deadline=deadline)
+        except BrokerDiedError:
+            if starts == STARTS_MAX:  # killed once is an accident
+                raise
 
 
 def _is_locked(directory: BusDirectory) -> bool:
@@ -145,7 +153,7 @@ def _judge(directory: BusDirectory, line: bytes) -> None:
     try:
         report: dict[str, Any] = json.loads(line)
     except ValueError as error:
-        raise BrokerNotRunningError(
+        raise BrokerDiedError(
             f"the broker for {directory.path} did not start; the end of {directory.log_path}:\n"
             + _log_tail(directory)
         ) from error

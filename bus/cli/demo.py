@@ -1,33 +1,36 @@
 """`bus demo`: the standard library through the bus, with a worker killed half-way."""
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from bus.address import resolve_address
 from bus.cli.output import human_bytes, human_rate, note, print_json, print_table
-from bus.demo.corpus import SourceFile, standard_library
+from bus.cli.temporary import own_or_given_bus
+from bus.demo.corpus import SourceFile, chosen, standard_library
 from bus.demo.run import Moment, Outcome, Run, plain_totals
-from bus.directory import BusDirectory
-from bus.errors import BrokerNotRunningError
-from bus.shutdown import shut_down
 
 
 @click.command()
 @click.option("-d", "--dir", "directory", help="Use this bus and leave it running.  [default: own]")
 @click.option("--files", type=click.IntRange(min=1), help="Only so many files.  [default: all]")
+@click.option("--seed", type=int, help="Choose these at random; one seed, one choice.")
 @click.option("--kill/--no-kill", default=True, help="Whether a worker is killed half-way.")
+@click.option("--keep", is_flag=True, help="Leave topics and group where they are; with --dir.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 @click.pass_context
 def demo(
-    context: click.Context, directory: str | None, files: int | None, kill: bool, as_json: bool
+    context: click.Context,
+    directory: str | None,
+    files: int | None,
+    seed: int | None,
+    kill: bool,
+    keep: bool,
+    as_json: bool,
 ) -> None:
     """Tokenize the Python standard library with three worker processes, one of them killed.
 
@@ -35,11 +38,13 @@ def demo(
     topic; the totals must equal those of a plain loop. Takes less than a minute.
     Exit codes: 0 they are equal; 1 they are not, or the bus failed; 2 wrong usage.
     """
-    corpus = standard_library()[:files]
+    if keep and directory is None:
+        raise click.UsageError("--keep needs --dir: the demo's own bus is removed when it ends")
+    corpus = chosen(standard_library(), files, seed)
     note(f"{len(corpus)} files, {human_bytes(sum(file.bytes for file in corpus))}")
     console = Console(stderr=True)
-    with _bus(directory) as path, _progress(console) as progress:
-        outcome = _through_the_bus(path, corpus, progress, kill=kill)
+    with own_or_given_bus(directory, "demo") as path, _progress(console) as progress:
+        outcome = _through_the_bus(path, corpus, progress, kill=kill, keep=keep)
         totals, plain_s = _plain(corpus, progress)
     wrong = differences(totals, outcome.tally.totals)
     if as_json:
@@ -49,21 +54,6 @@ def demo(
     for line in wrong:
         note(f"bus: {line}")
     context.exit(1 if wrong else 0)
-
-
-@contextmanager
-def _bus(directory: str | None) -> Iterator[Path]:
-    """The bus to use: a given one stays as it is, an own one is stopped and removed."""
-    if directory is not None:
-        yield resolve_address(directory)
-        return
-    path = Path(tempfile.mkdtemp(prefix="bus-demo-"))
-    try:
-        yield path
-    finally:
-        with suppress(BrokerNotRunningError), BusDirectory.open(path) as opened:
-            shut_down(opened)
-        shutil.rmtree(path)
 
 
 @contextmanager
@@ -79,14 +69,15 @@ def _progress(console: Console) -> Iterator[Progress]:
 
 
 def _through_the_bus(
-    path: Path, corpus: list[SourceFile], progress: Progress, *, kill: bool
+    path: Path, corpus: list[SourceFile], progress: Progress, *, kill: bool, keep: bool
 ) -> Outcome:
     task = progress.add_task("bus", total=len(corpus), detail="")
     run = Run(path, corpus, lambda moment: _show_moment(progress, task, moment))
     try:
         outcome = run.run(kill=kill)
     finally:
-        run.clean_up()
+        if not keep:
+            run.clean_up()
     rate = human_rate(len(corpus) / outcome.seconds)
     progress.update(task, completed=len(corpus), detail=rate)
     return outcome
@@ -146,5 +137,5 @@ def show(corpus: list[SourceFile], outcome: Outcome, totals: Counter[str], plain
     ]
     print_table((">worker pid", ">files", ""), workers)
     takeover = outcome.takeover_s
-    after = f"{takeover * 1000:.0f} ms after the kill the next file was counted" if takeover else ""
+    after = f"{takeover * 1000:.0f} ms after the kill its partitions went on" if takeover else ""
     note(f"{outcome.tally.repeated} files were counted twice and added once. {after}")

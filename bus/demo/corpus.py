@@ -1,6 +1,8 @@
 """Corpus: every source file of the installed Python standard library."""
 
+import random
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,3 +28,13 @@ def standard_library() -> list[SourceFile]:
         if not _FOREIGN.intersection(relative.parts) and path.is_file():
             files.append(SourceFile(relative.as_posix(), path, path.stat().st_size))
     return files
+
+
+def chosen(
+    files: Sequence[SourceFile], count: int | None = None, seed: int | None = None
+) -> list[SourceFile]:
+    """`count` of the files (None: all): the first ones, or with a seed some at random."""
+    if seed is None:
+        return list(files[:count])
+    size = len(files) if count is None else min(count, len(files))
+    return random.Random(seed).sample(files, size)

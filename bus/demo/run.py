@@ -4,6 +4,7 @@ Everything that shows something is a callback; nothing here prints.
 """
 
 import json
+import logging
 import secrets
 import time
 from collections import Counter
@@ -16,10 +17,12 @@ from bus.consumer import Consumer
 from bus.demo.corpus import SourceFile
 from bus.demo.crew import Crew
 from bus.demo.tally import Tally, count_tokens
-from bus.errors import BusTimeoutError, GroupIdNotFoundError
+from bus.errors import BrokerNotRunningError, BusTimeoutError, GroupIdNotFoundError
 from bus.native.core import ConsumerRecord
 from bus.producer import Producer
 from bus.structs import NewTopic
+
+logger = logging.getLogger(__name__)
 
 PARTITIONS = 4
 WORKERS = 3
@@ -30,6 +33,8 @@ _LOOK_S = 0.2
 #: Files sent between two looks at the counts that came back.
 _SEND_AT_ONCE = 50
 _POLL_MS = 50
+#: A change of topics is asked for so often, should each time the broker be killed over it.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Outcome:
     killed: list[int] = field(default_factory=list)
     #: files counted by each worker's pid
     by_worker: Counter[int] = field(default_factory=Counter)
-    #: seconds from the kill to the next file counted by a worker that lives
+    #: seconds from the kill to the first file that another worker took from one of its partitions
     takeover_s: float | None = None
 
 
@@ -73,6 +78,10 @@ class Run:
         self._sent = 0
         self._started = self._moved = self._looked = time.monotonic()
         self._killed_at: float | None = None
+        #: partitions from which each worker took files before the kill
+        self._taken: dict[int, set[int]] = {}
+        self._orphans: set[int] = set()
+        self._victim = 0
 
     def run(self, *, kill: bool = True) -> Outcome:
         """Stream all files through the bus; with `kill`, kill one worker half-way.
@@ -81,8 +90,7 @@ class Run:
         """
         arguments = [str(self._directory), self.group, self.sources, self.counts]
         with Admin(self._directory, client_id="demo-admin") as admin:
-            topics = [NewTopic(self.sources, PARTITIONS), NewTopic(self.counts, 1)]
-            admin.create_topics(topics)
+            _insist(lambda: self._create_topics(admin))
             with self._aggregator() as aggregator, Crew(arguments, WORKERS) as crew:
                 self._started = self._moved = time.monotonic()
                 self._stream(aggregator)
@@ -97,10 +105,18 @@ class Run:
     def clean_up(self) -> None:
         """Delete the topics and the group of this run."""
         with Admin(self._directory, client_id="demo-admin") as admin:
-            present = set(admin.list_topics())
-            admin.delete_topics([one for one in (self.sources, self.counts) if one in present])
-            groups = {group["group_id"] for group in admin.list_groups()}
-            admin.delete_groups([self.group] if self.group in groups else [])
+            _insist(lambda: self._delete(admin))
+
+    def _create_topics(self, admin: Admin) -> None:
+        present = set(admin.list_topics())
+        topics = [NewTopic(self.sources, PARTITIONS), NewTopic(self.counts, 1)]
+        admin.create_topics([topic for topic in topics if topic.name not in present])
+
+    def _delete(self, admin: Admin) -> None:
+        present = set(admin.list_topics())
+        admin.delete_topics([one for one in (self.sources, self.counts) if one in present])
+        groups = {group["group_id"] for group in admin.list_groups()}
+        admin.delete_groups([self.group] if self.group in groups else [])
 
     @property
     def _finished(self) -> bool:
@@ -134,9 +150,12 @@ class Run:
         outcome = self._outcome
         if not outcome.tally.add(record.key.decode(), result["counts"]):
             return
-        outcome.by_worker[result["worker"]] += 1
+        worker, partition = result["worker"], result["partition"]
+        outcome.by_worker[worker] += 1
         self._moved = time.monotonic()
-        if self._killed_at and outcome.takeover_s is None:
+        if self._killed_at is None:
+            self._taken.setdefault(worker, set()).add(partition)
+        elif outcome.takeover_s is None and partition in self._orphans and worker != self._victim:
             outcome.takeover_s = self._moved - self._killed_at
 
     def _look(self, admin: Admin, crew: Crew, *, kill: bool) -> None:
@@ -153,9 +172,16 @@ class Run:
         self._looked = now
         workers = crew.alive()
         if kill and self._killed_at is None and 2 * counted >= len(self._files):
-            crew.kill(workers[0])
-            self._killed_at = time.monotonic()
+            self._kill(crew, workers[0])
         self._show(Moment(self._sent, counted, self._lag(admin), len(workers), now - self._started))
+
+    def _kill(self, crew: Crew, victim: int) -> None:
+        """Kill a worker, and remember which partitions it alone was serving."""
+        crew.kill(victim)
+        self._victim = victim
+        self._killed_at = time.monotonic()
+        others = [taken for worker, taken in self._taken.items() if worker != victim]
+        self._orphans = self._taken.get(victim, set()).difference(*others)
 
     def _lag(self, admin: Admin) -> int:
         """Files that the group has not committed yet."""
@@ -164,6 +190,16 @@ class Run:
         except GroupIdNotFoundError:  # no worker has joined yet
             return self._sent
         return self._sent - sum(place.offset for place in committed.values())
+
+
+def _insist(action: Callable[[], None]) -> None:
+    """Do what looks first and then does the rest, again if the broker dies over it."""
+    for _ in range(_TRIES - 1):
+        try:
+            return action()
+        except BrokerNotRunningError as error:
+            logger.warning("%s; trying again", error)
+    return action()
 
 
 def plain_totals(

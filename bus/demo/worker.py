@@ -54,8 +54,12 @@ class Worker:
     def _work(self, batches: Iterable[list[ConsumerRecord]]) -> None:
         for batch in batches:
             for record in batch:
-                counts = {"worker": os.getpid(), "counts": count_tokens(record.value)}
-                self._producer.send(self._counts, json.dumps(counts).encode(), key=record.key)
+                result = {
+                    "worker": os.getpid(),
+                    "partition": record.partition,
+                    "counts": count_tokens(record.value),
+                }
+                self._producer.send(self._counts, json.dumps(result).encode(), key=record.key)
         self._producer.flush()
 
     def _commit(self, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
