@@ -78,8 +78,8 @@ class Run:
         self._sent = 0
         self._started = self._moved = self._looked = time.monotonic()
         self._killed_at: float | None = None
-        #: partitions from which each worker took files before the kill
-        self._taken: dict[int, set[int]] = {}
+        #: the worker that served each partition last, before the kill
+        self._servers: dict[int, int] = {}
         self._orphans: set[int] = set()
         self._victim = 0
 
@@ -154,7 +154,7 @@ class Run:
         outcome.by_worker[worker] += 1
         self._moved = time.monotonic()
         if self._killed_at is None:
-            self._taken.setdefault(worker, set()).add(partition)
+            self._servers[partition] = worker
         elif outcome.takeover_s is None and partition in self._orphans and worker != self._victim:
             outcome.takeover_s = self._moved - self._killed_at
 
@@ -176,12 +176,11 @@ class Run:
         self._show(Moment(self._sent, counted, self._lag(admin), len(workers), now - self._started))
 
     def _kill(self, crew: Crew, victim: int) -> None:
-        """Kill a worker, and remember which partitions it alone was serving."""
+        """Kill a worker, and remember which partitions it was serving."""
         crew.kill(victim)
         self._victim = victim
         self._killed_at = time.monotonic()
-        others = [taken for worker, taken in self._taken.items() if worker != victim]
-        self._orphans = self._taken.get(victim, set()).difference(*others)
+        self._orphans = {one for one, worker in self._servers.items() if worker == victim}
 
     def _lag(self, admin: Admin) -> int:
         """Files that the group has not committed yet."""
