@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 SUFFIX: Final = ".offsets"
 #: A file's time of change is this coarse at worst: within it, a second change may not show.
 CLOCK_TICK_NS: Final = 20_000_000
+#: The broker must not hang behind a member that was stopped while it held its group's lock.
+LOCK_TIMEOUT_MS: Final = 200
 
 
 @dataclass(eq=False)
@@ -86,7 +88,7 @@ class Groups:
     def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
         if members_file_name(group_id) not in os.listdir(self._hot.fd):
             create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
-        members = MemberTable.open(self._hot.fd, group_id)
+        members = MemberTable.open(self._hot.fd, group_id, lock_timeout_ms=LOCK_TIMEOUT_MS)
         offsets = OffsetTable.open(groups_fd, name)
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
         return group

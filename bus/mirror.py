@@ -22,7 +22,7 @@ from bus.durable import (
     publish_temporary,
 )
 from bus.errors import BusError
-from bus.native.core import Scan, parse_header, scan_segment, sync_range
+from bus.native.core import Scan, parse_header, scan_segment, seal_segment, sync_range
 
 #: The seal fields follow the identity of the header, on the same page.
 _SEAL_END: Final = 192
@@ -48,6 +48,8 @@ class Mirror:
         self.synced_offset = offset
         #: duration of the last fdatasync, in ns
         self.fsync_ns = 0
+        #: the header says where the segment ends
+        self.is_sealed = False
 
     @classmethod
     def create(cls, dir_fd: int, header: bytes) -> Self:
@@ -80,6 +82,7 @@ class Mirror:
             with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
                 scan = scan_segment(view)
             mirror = cls(fd, identity.number, base_offset, scan.end_position, scan.next_offset)
+            mirror.is_sealed = identity.end_offset != 0
             # The dead replica may have written more than it synced: nothing counts before this.
             mirror._fdatasync()
         except BaseException:
@@ -120,6 +123,18 @@ class Mirror:
         """Writes index and seal of the complete segment; the caller syncs."""
         os.pwrite(self._fd, header[_SEAL_END:], _SEAL_END)
         os.pwrite(self._fd, header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
+
+    def seal_here(self) -> None:
+        """Ends the segment behind the last frame that was written, and syncs it.
+
+        For a complete segment whose hot file is gone. The index stays empty: it is a cache.
+        """
+        try:
+            seal_segment(self._fd, self.position, self.next_offset)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"the seal: {error.strerror}") from error
+        self.sync()
 
     def close(self) -> None:
         """Closes the file; calling it again does nothing."""

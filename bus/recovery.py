@@ -7,7 +7,7 @@ their ends before a newer one was made (see `bus.durable`): 10 GiB of log cost o
 | found in the newest segment      | done                                                       |
 |----------------------------------|------------------------------------------------------------|
 | no record                        | the file is removed                                        |
-| frames up to its end frame       | nothing                                                    |
+| frames up to its end frame       | nothing; the header's seal is written if it is missing     |
 | frames, then a torn frame or     | an end frame is written over what does not verify: it was  |
 | zeros, never sealed              | never acknowledged, for the watermark follows fdatasync    |
 | sealed, but a frame is damaged   | nothing is cut (this is bit rot, not a torn tail): readers |
@@ -124,9 +124,10 @@ def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
 
 
 def _seal_position(tail: Tail | None) -> int | None:
-    if tail is None or tail.is_empty or tail.sealed or tail.is_rotten:
+    if tail is None or tail.is_empty or tail.is_rotten:
         return None
-    return tail.end_position
+    # A replica may have died between the end frame and the seal in the header.
+    return None if tail.header_end_offset else tail.end_position
 
 
 # ------------------------------------------------------------------------------------- acting

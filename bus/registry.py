@@ -103,9 +103,9 @@ class Registry:
         logger.info("%r (%s, pid %d) died; reaping it", row.client_id, row.role_name, row.pid)
         try:
             self._reaper(row.slot, row.generation)
-        except BusError:
+        except BusError as error:
             # The slot stays taken, so the next probe tries again.
-            logger.exception("could not free what pid %d held", row.pid)
+            logger.error("could not free what pid %d held: %s", row.pid, error)
             return False
         free_client(self._control, row.slot)
         self.reaped += 1

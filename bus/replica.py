@@ -89,9 +89,7 @@ class Follower:
             scan.next_offset,
         )
         if scan.sealed:
-            mirror.close()
-            if not self._begin(after=mirror.number, offset=scan.next_offset):
-                raise self._failed("the durable log ends where the hot log has nothing to go on")
+            self._turn_from(mirror)
         else:
             self._mirror = mirror
             if scan.next_offset < published and mirror.number >= self._oldest_number():
@@ -146,9 +144,6 @@ class Follower:
             self._commit_what_is_good()
             raise self._failed(str(error)) from error
         except CorruptSegmentError as error:
-            # A segment that was sealed without a record may be recycled before it is looked at.
-            if self._mirror is None and self._begin(after=self._number, offset=self._offset):
-                return True
             raise self._failed(str(error)) from error
 
     def _commit_what_is_good(self) -> None:
@@ -218,6 +213,15 @@ class Follower:
             mirror.close()
         if not self._begin(after=self._number, offset=self._offset):
             raise self._failed("the hot segment is sealed but no later one is in the ring")
+
+    def _turn_from(self, mirror: Mirror) -> None:
+        """Closes a complete durable file, sealed if it is not yet, and begins the next segment."""
+        if not mirror.is_sealed:
+            mirror.seal_here()
+            self._publish(mirror.synced_offset, mirror.fsync_ns)
+        mirror.close()
+        if not self._begin(after=mirror.number, offset=mirror.next_offset):
+            raise self._failed("the durable log ends where the hot log has nothing to go on")
 
     def _publish(self, offset: int, fsync_ns: int) -> None:
         self._source.publish_high_watermark(offset, fsync_ns)

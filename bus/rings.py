@@ -25,7 +25,8 @@ SPARE_FRACTION: Final = 2
 SERIAL_BITS: Final = 32
 
 _SEGMENT_FILE = re.compile(r"(\d+)-(\d+)\.(\d+)\.seg")
-_CONTROL_FILE = re.compile(r"(\d+)-(\d+)\.ctl")
+#: A control page, or one whose maker died before it could name it.
+_CONTROL_FILE = re.compile(r"(\d+)-(\d+)\.ctl(?:\.new)?")
 
 
 def segment_file_name(topic_id: int, partition: int, serial: int) -> str:
@@ -122,8 +123,12 @@ class Rings:
             if match is None:
                 continue
             key = int(match[1]), int(match[2])
-            if key in known and (control or int(match[3]) in known[key]):
+            if key in known and (name.endswith(".ctl") or _serial(segment) in known[key]):
                 continue
             os.unlink(name, dir_fd=self._hot_fd)
             swept += 1
         return swept
+
+
+def _serial(segment: re.Match[str] | None) -> int:
+    return int(segment[3]) if segment else -1

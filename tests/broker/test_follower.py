@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bus.durable import DATA_START, segment_name
+from bus.durable import DATA_START, list_segments, open_dir, read_header, segment_name
+from bus.mirror import Mirror
 from bus.replica import Follower, FollowerFailedError
 from tests.broker.hotlog import HotLog, drain
 
@@ -166,6 +167,36 @@ def test_a_durable_file_that_lost_what_was_published_is_copied_anew(
     drain(second)
     assert hot.durable_ends() == {0: (3, False)}
     second.close()
+
+
+def test_a_replica_that_died_before_the_seal_seals_when_it_comes_back(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.append(b"a")
+    drain(follower)
+    hot.roll()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Mirror, "seal", dying)
+        drain(follower)
+    hot.append(b"b")
+    assert seals(hot) == [0]
+    second = hot.follower()
+    second.resume()
+    drain(second)
+    assert seals(hot)[0] == 1
+    assert hot.log.high_watermark == 2
+    second.close()
+
+
+def dying(*_: object) -> None:
+    """Stands for a kill at this point."""
+    raise KeyboardInterrupt
+
+
+def seals(hot: HotLog) -> list[int]:
+    """What the headers of the durable files say of their ends; 0: not sealed."""
+    with open_dir(hot.durable) as fd:
+        return [read_header(fd, base).end_offset for base in list_segments(fd)]
 
 
 def test_a_known_gap_before_the_first_segment_is_followed(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_files_that_no_ring_names_are_swept(hot: HotLog) -> None:
         hot.hot.path.joinpath(name).touch()
     hot.hot.path.joinpath(control_file_name(9, 0)).touch()
     hot.hot.path.joinpath("group-1.ctl").touch()
-    assert hot.rings.sweep({(TOPIC_ID, 0): {1}}) == 3
+    hot.hot.path.joinpath(control_file_name(TOPIC_ID, 0) + ".new").touch()
+    assert hot.rings.sweep({(TOPIC_ID, 0): {1}}) == 4
     left = set(os.listdir(hot.hot.fd))
     assert left >= {*keep, "group-1.ctl"}
 

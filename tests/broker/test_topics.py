@@ -17,7 +17,16 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
     UnsupportedVersionError,
 )
-from tests.broker.rig import ask, create_topic, durable_files, is_alive, replica, status
+from tests.broker.rig import (
+    ask,
+    create_topic,
+    durable_files,
+    is_alive,
+    kill,
+    kill_broker,
+    replica,
+    status,
+)
 from tests.waiting import eventually
 
 MIB = 1 << 20
@@ -204,3 +213,19 @@ def test_a_record_larger_than_every_file_of_a_full_ring_gets_its_room(
         for _ in range(80):
             producer.send("t", b"x" * MIB)
         assert producer.send("t", b"x" * (20 * MIB)).get(timeout=20).offset == 80
+
+
+def test_what_a_broker_left_that_died_while_it_made_a_topic_is_in_nobodys_way(
+    bus_dir: Path,
+) -> None:
+    broker = Broker(bus_dir).start()
+    create_topic(bus_dir)
+    hot = Path(status(bus_dir)["hot_dir"])
+    pid = replica(bus_dir)["pid"]
+    kill_broker(broker)
+    kill(pid)
+    hot.joinpath("1-0.ctl").rename(hot / "1-0.ctl.new")
+    with Broker(bus_dir):
+        fill(bus_dir, 3)
+        assert not hot.joinpath("1-0.ctl.new").exists()
+    broker.stop()

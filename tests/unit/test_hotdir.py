@@ -148,7 +148,7 @@ def test_a_copy_of_a_bus_cannot_take_the_hot_log_of_its_original(
     shutil.copytree(directory.path, tmp_path / "copy")
     tmp_path.joinpath("copy").chmod(0o700)
     with BusDirectory.open(tmp_path / "copy") as copy:
-        with pytest.raises(UnsafeDirectoryError, match="is a copy of the bus in .*/bus"):
+        with pytest.raises(UnsafeDirectoryError, match=r"is a copy of the bus in .*/bus"):
             again(copy, tmp_path)
         hot.remove()
         assert again(copy, tmp_path)[1] is False

@@ -66,6 +66,11 @@ def test_a_sealed_tail_is_left_alone() -> None:
     assert made.base_offset == 150
 
 
+def test_a_tail_with_an_end_frame_and_no_seal_is_sealed() -> None:
+    made = plan(STOPPED, replace(TAIL, sealed=True))
+    assert made.seal_position == TAIL.end_position
+
+
 def test_a_tail_without_a_record_goes_and_its_gap_stays_known() -> None:
     empty = replace(TAIL, next_offset=100, previous_end=90)
     made = plan(replace(STOPPED, clean_end=CleanEnd(100, 4)), empty)
