@@ -1,0 +1,65 @@
+"""What the README shows works: its example prints what it says, its commands are those of CI."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.buses import end_bus
+from tests.examples.scripts import ROOT, run
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Written by a run of the benchmarks.
+MADE_LATER = {ROOT / "docs" / "benchmarks.md"}
+LINES_MAX = 10
+
+
+def blocks(language: str) -> list[str]:
+    """The README's blocks of code in one language."""
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page can be linked by."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Path]:
+    """A directory to run the example in; its bus, ./data, must end clean."""
+    yield tmp_path
+    wrong = end_bus(tmp_path / "data")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_example_prints_what_the_readme_says(here: Path) -> None:
+    [example] = blocks("python")
+    expected = blocks("text")[0]
+    (here / "example.py").write_text(example, encoding="utf-8")
+    assert run("example.py", cwd=here) == expected
+    assert len([line for line in example.splitlines() if line.strip()]) <= LINES_MAX
+
+
+def test_the_two_commands_are_what_ci_runs() -> None:
+    demo, checks = blocks("sh")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "pip install . && .venv/bin/bus demo" in demo
+    assert re.search(r"pip\" install --quiet \.\n", ci) and re.search(r"bin/bus\" demo", ci)
+    assert '"tox>=4.11" && .venv/bin/tox' in checks
+    assert '"tox>=4.11"' in ci and 'bin/tox" run' in ci
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        name, _, anchor = target.partition("#")
+        if name.startswith("http"):
+            continue
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists() or file in MADE_LATER, target
+        assert not anchor or anchor in anchors(file), target
