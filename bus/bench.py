@@ -111,12 +111,14 @@ def _round_trips(directory: Path, count: int) -> Iterator[Figure]:
 
 def _durable_latency(directory: Path, count: int) -> Iterator[Figure]:
     times = []
-    with _topics(directory, "bench-durable", configs={}) as (topic,):
-        with Producer(directory, acks="all", client_id="bench") as producer:
-            for _ in range(max(10, count)):
-                started = time.perf_counter()
-                producer.send(topic, b"x" * 100).get()
-                times.append(time.perf_counter() - started)
+    with (
+        _topics(directory, "bench-durable", configs={}) as (topic,),
+        Producer(directory, acks="all", client_id="bench") as producer,
+    ):
+        for _ in range(max(10, count)):
+            started = time.perf_counter()
+            producer.send(topic, b"x" * 100).get()
+            times.append(time.perf_counter() - started)
     yield from _percentiles("send(…).get(), acks=all", times)
 
 

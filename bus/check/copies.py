@@ -8,6 +8,7 @@ from bus.check.hot import HotPartition, HotSlot, holds
 from bus.check.partition import DurableLog
 from bus.check.segment import HEADER, SegmentFacts
 from bus.frames import DATA_START
+from bus.native.core import LAYOUT
 
 #: Bytes compared at once; the first difference is looked for only inside a part that differs.
 _PART = 1 << 20
@@ -25,6 +26,14 @@ def check_copies(
             end = min(ring[slot.number].end_position, copies[slot.number].end_position)
             file = durable.files[slot.number]
             _compare(hot, slot, file, end, findings.inside(f"{findings.file}/{file.name}"))
+
+
+def check_limit(hot: HotPartition, durable: DurableLog, findings: Findings) -> None:
+    """Offsets may be given out up to a limit that is on disk already, never beyond it."""
+    if durable.state is not None and hot.offset_limit > durable.state.offset_limit:
+        what = f"offset_limit {hot.offset_limit} is above the one on disk"
+        at = LAYOUT["bus_partition.offset_limit"]
+        findings.add(at, f"{what}, {durable.state.offset_limit}")
 
 
 def _compare(hot: HotPartition, slot: HotSlot, file: Path, end: int, findings: Findings) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from bus.address import Address, resolve_address
 from bus.check.committed import GroupOffsets, check_offsets, check_reach
-from bus.check.copies import check_copies
+from bus.check.copies import check_copies, check_limit
 from bus.check.damage import Damage, Findings
 from bus.check.hot import HotPartition, check_ring, read_hot
 from bus.check.partition import check_partition
@@ -131,6 +131,7 @@ class _Check:
         watermark = hot.high_watermark if hot else None
         durable = check_partition(path, expected, watermark, where, self.progress)
         if hot:
+            check_limit(hot, durable, where.inside(str(hot.path)))
             check_copies(hot, self._check_hot(hot, expected), durable, where)
         elif durable.state and durable.state.clean_end:
             self.ends[topic.id, partition] = durable.state.clean_end[0]

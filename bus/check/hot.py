@@ -227,7 +227,7 @@ def _check_slot(
             facts = check_segment(data, _wanted(hot, slot, expected), noted, progress)
     except OSError as error:
         noted.add(0, f"cannot be read: {error.strerror}")
-    if facts:
+    if facts and not noted.damages:
         _check_against_slot(hot, slot, facts, noted)
     if not holds(hot, slot):
         return None
