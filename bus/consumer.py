@@ -14,13 +14,14 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Literal, Never, Self
 
 from bus.address import Address
 from bus.client import Client
 from bus.config import check_options
 from bus.consumer_positions import PositionedConsumer
-from bus.errors import OffsetOutOfRangeError
+from bus.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from bus.fetcher import Fetcher
 from bus.listener import ConsumerRebalanceListener
 from bus.liveness import ROLE_CONSUMER
@@ -133,7 +134,8 @@ class Consumer(PositionedConsumer):
             fetcher.follow_subscription()
             self._look_again()
             if listener is None:  # its calls are promised to come from poll()
-                self._coordinate()
+                with suppress(NoOffsetForPartitionError):  # there is time for a seek until poll()
+                    self._coordinate()
 
     def unsubscribe(self) -> None:
         """Read nothing any more: commit, leave the group, forget assigned partitions."""
@@ -160,7 +162,7 @@ class Consumer(PositionedConsumer):
     def assignment(self) -> set[TopicPartition]:
         """The partitions that are being read."""
         with self._in_use() as fetcher:
-            return set(fetcher.readers)
+            return set(fetcher.assigned)
 
     # ---------------------------------------------------------------------------- reading
 
@@ -175,24 +177,30 @@ class Consumer(PositionedConsumer):
         most = self._options.max_poll_records if max_records is None else max_records
         if most < 1:
             raise ValueError(f"max_records must be at least 1, not {max_records}")
-        outermost = self._enter()
-        try:
+        with self._in_use() as fetcher:
             self._publish()
-            while not self._closed:
-                if self._is_due() or self._fetcher.is_pending:
-                    self._coordinate()
-                found = self._gather(most)
-                if found or time.monotonic_ns() >= deadline_ns:
-                    return found
-                self._sleep(deadline_ns)
-            return {}
-        finally:
-            self._leave(outermost)
+            try:
+                while not self._closed:
+                    if self._is_due() or fetcher.is_pending:
+                        self._coordinate()
+                    found = self._gather(most)
+                    if found or time.monotonic_ns() >= deadline_ns:
+                        return found
+                    self._sleep(deadline_ns)
+                return {}
+            except BaseException:
+                self._rewind()
+                raise
 
     def _coordinate(self) -> None:
         """Do what is due, and tell the native core what to read now."""
         fetcher = self._fetcher
-        fetcher.coordinate()
+        try:
+            fetcher.coordinate()
+        except BaseException:
+            self._look_again()  # whatever was not done is still due
+            raise
+        fetcher.publish()
         if fetcher.session is not None:
             self._watch(*fetcher.session.watched_word())
         self._read_from(
@@ -202,13 +210,8 @@ class Consumer(PositionedConsumer):
     def _advance(self) -> None:
         """Something is due in the middle of an iteration."""
         if self._closed:
-            self._shut()
             raise StopIteration
-        outermost = self._enter()
-        try:
-            self._coordinate()
-        finally:
-            self._leave(outermost)
+        self._coordinate()
 
     def _out_of_range(self, cursor: PartitionReader, error: OffsetOutOfRangeError) -> None:
         self._fetcher.reset(cursor, error)

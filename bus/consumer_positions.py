@@ -7,11 +7,11 @@ through: one thread at a time, never after close(), attached anew in a forked ch
 import math
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
-from bus.errors import BusError, ClosedError, IllegalStateError, InvalidGroupIdError
+from bus.errors import BusError, InvalidGroupIdError
 from bus.fetcher import Fetcher
 from bus.log import PartitionReader
 from bus.native.core import ConsumerCore
@@ -37,12 +37,9 @@ class PositionedConsumer(ConsumerCore):
     _fetcher: Fetcher
 
     def __init__(self) -> None:
-        self._closing = threading.RLock()  # a signal handler may call close() in the middle
         self._closed = False
-        self._waiting = False
-        self._shut_down = False
         self._autocommit_at_close = True
-        self._user: int | None = None
+        self._shutting = threading.Lock()
 
     def _begin(self, fetcher: Fetcher) -> None:
         """Read through this fetcher."""
@@ -58,35 +55,9 @@ class PositionedConsumer(ConsumerCore):
             else options.consumer_timeout_ms,
         )
 
-    def _enter(self) -> bool:
-        """One thread at a time. True for the outermost of nested calls, to be given to _leave."""
-        me = threading.get_ident()
-        with self._closing:
-            if self._closed:
-                raise ClosedError("the consumer is closed; make another one")
-            if self._user is not None and self._user != me:
-                raise IllegalStateError("the consumer is being used by another thread")
-            outermost, self._user = self._user is None, me
-        if self._fetcher.client.stale:
-            self._revive()
-        return outermost
-
-    def _leave(self, outermost: bool) -> None:
-        """A close() that came meanwhile takes effect now."""
-        if not outermost:
-            return
-        with self._closing:
-            self._user = None
-        if self._closed:
-            self._shut()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[Fetcher]:
-        outermost = self._enter()
-        try:
-            yield self._fetcher
-        finally:
-            self._leave(outermost)
+    def _in_use(self) -> AbstractContextManager[Fetcher]:
+        """One thread at a time; a close() that comes meanwhile takes effect at the end."""
+        return self._visit()
 
     def _look_again(self) -> None:
         """What is read has changed: the native core asks anew before it reads on."""
@@ -108,22 +79,19 @@ class PositionedConsumer(ConsumerCore):
         Idempotent, from any thread and from a signal handler: a poll that is waiting returns {},
         an iteration ends. Records that are still held stay readable.
         """
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._autocommit_at_close = autocommit
-            in_use = self._user is not None or self._waiting
-        if in_use:
+        if self._closed:
+            return
+        self._autocommit_at_close = autocommit
+        self._closed = True
+        # Who leaves after this line sees it, and shuts. Seen twice does no harm.
+        if self._in_use_now:
             self._fetcher.client.bells.ring(self._fetcher.client.slot.slot)
         else:
             self._shut()
 
     def _shut(self) -> None:
-        with self._closing:
-            if self._shut_down:
-                return
-            self._shut_down = True
+        if not self._shutting.acquire(blocking=False):
+            return  # never released: there is one end
         self._look_again()
         self._watch(None, 0, 0)
         self._fetcher.close(autocommit=self._autocommit_at_close)
@@ -135,21 +103,19 @@ class PositionedConsumer(ConsumerCore):
         if offset < 0:
             raise ValueError(f"an offset is not negative, as {offset} is")
         with self._in_use() as fetcher:
-            fetcher.reader(partition).seek(offset)
+            fetcher.seek(partition, offset)
 
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:
         """Go on at the log start of these partitions, or of all assigned ones."""
         with self._in_use() as fetcher:
-            for tp in partitions or tuple(fetcher.readers):
-                reader = fetcher.reader(tp)
-                reader.seek(reader.log.log_start_offset)
+            for tp in partitions or fetcher.assigned:
+                fetcher.seek(tp, fetcher.positions.log(tp).log_start_offset)
 
     def seek_to_end(self, *partitions: TopicPartition) -> None:
         """Go on at the log end of these partitions, or of all assigned ones."""
         with self._in_use() as fetcher:
-            for tp in partitions or tuple(fetcher.readers):
-                reader = fetcher.reader(tp)
-                reader.seek(reader.log.log_end_offset)
+            for tp in partitions or fetcher.assigned:
+                fetcher.seek(tp, fetcher.positions.log(tp).log_end_offset)
 
     def position(self, partition: TopicPartition, timeout_ms: float | None = None) -> int:
         """The offset of the next record of an assigned partition."""

@@ -6,16 +6,20 @@ The consumer asks in this order, at every step: `coordinate` (what do I own?), t
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
+from bus.catalog import Topic
 from bus.client import Client
 from bus.errors import (
     BrokerNotRunningError,
     CommitFailedError,
     IllegalStateError,
+    NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
 )
 from bus.lease import Lease
 from bus.log import PartitionReader
@@ -46,7 +50,10 @@ class Fetcher:
         self.session: GroupSession | None = None
         self._options = options
         self._lease = Lease(client)
-        self._joined: frozenset[str] | None = None
+        #: assigned, but without a position yet, and so without a reader
+        self._unplaced: set[TopicPartition] = set()
+        self._joined: frozenset[int] = frozenset()
+        self._met: set[str] = set()
         self._catalog_seen = -1
         self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
         self._reap_due = 0.0
@@ -68,22 +75,31 @@ class Fetcher:
         if version != self._catalog_seen:
             self._catalog_seen = version
             self._follow_catalog()
-        if self.session is None:
-            return
-        if self.session.rebalance_due:
-            self._rebalance(self.session)
+        if self.session is not None:
+            self._attend(self.session)
+        if self._unplaced:
+            self._place()
+
+    def _attend(self, session: GroupSession) -> None:
+        if session.rebalance_due:
+            self._rebalance(session)
         now = time.monotonic()
         if now >= self._commit_due:
             self.auto_commit()
         if now >= self._reap_due:
             self._reap_due = now + SLICE_S
-            self.session.reap_dead()
+            session.reap_dead()
 
     def follow_subscription(self) -> None:
         """The subscription has changed."""
         self._catalog_seen = -1
+        self._met = set()
         if self.subscription.is_manual:
+            for tp in self.subscription.partitions:
+                self.positions.log(tp)  # raises if there is no such partition
             self._read(self.subscription.partitions)
+            with suppress(NoOffsetForPartitionError):  # there is time for a seek until poll()
+                self._place()
         elif not self.subscription.is_automatic:
             self._stop_reading()
 
@@ -91,17 +107,33 @@ class Fetcher:
         if self.session is not None and self.session.membership.joined:
             self.auto_commit()
             self.session.leave()
-        self._joined = None
+        self._joined = frozenset()
         self._read(frozenset())
 
     def _follow_catalog(self) -> None:
-        for tp in [tp for tp, reader in self.readers.items() if reader.log.flags & _DELETED]:
-            self._drop(frozenset({tp}))
-        if not self.subscription.is_automatic:
-            return
-        names = [topic.name for topic in self.client.topics()]
-        wanted = self.subscription.matching(names)
-        topics = {name: self.client.topic(name, create=True) for name in wanted}
+        self._drop(frozenset(tp for tp, r in self.readers.items() if r.log.flags & _DELETED))
+        if self.subscription.is_manual:
+            topics = self._existing({tp.topic for tp in self.subscription.partitions})
+            self._read(frozenset(tp for tp in self.subscription.partitions if tp.topic in topics))
+        elif self.subscription.is_automatic:
+            names = [topic.name for topic in self.client.topics()]
+            self._follow_topics(self._existing(self.subscription.matching(names)))
+
+    def _existing(self, names: Collection[str]) -> dict[str, Topic]:
+        """The topics of these names. One that is new to us is created, a deleted one is not."""
+        found = {}
+        for name in sorted(names):
+            try:
+                found[name] = self.client.topic(name, create=name not in self._met)
+            except UnknownTopicOrPartitionError as error:
+                if name not in self._met:
+                    raise
+                logger.warning("%s; it is read again when it is there again", error)
+            self._met.add(name)
+        return found
+
+    def _follow_topics(self, topics: Mapping[str, Topic]) -> None:
+        ids = frozenset(topic.id for topic in topics.values())
         if self.session is None:
             self._read(
                 frozenset(
@@ -110,9 +142,9 @@ class Fetcher:
                     for number in range(topic.partitions)
                 )
             )
-        elif wanted != self._joined or not self.session.membership.joined:
-            self.session.join(wanted)
-            self._joined = wanted
+        elif ids != self._joined or not self.session.membership.joined:
+            self.session.join(topics)
+            self._joined = ids
         else:
             self.session.topics_changed()
 
@@ -121,11 +153,14 @@ class Fetcher:
             gained = session.rebalance(self._revoke, self._lose)
         except UnknownMemberIdError as error:
             logger.warning("group %r: %s; joining again", self._options.group_id, error)
-            session.join(self._joined or frozenset())
+            self._joined = frozenset()
+            self._follow_catalog()
             return
         if not gained:
             return
-        self._open(gained)
+        self._unplaced |= gained
+        with suppress(NoOffsetForPartitionError):  # the listener may seek; else poll() says so
+            self._place()
         if self.subscription.listener is not None:
             self.subscription.listener.on_partitions_assigned(gained)
 
@@ -142,25 +177,47 @@ class Fetcher:
 
     # ------------------------------------------------------------------------------ readers
 
+    @property
+    def assigned(self) -> list[TopicPartition]:
+        """The partitions that this consumer has to read."""
+        return [*self.readers, *self._unplaced]
+
     def _read(self, wanted: Partitions) -> None:
-        self._drop(frozenset(self.readers) - wanted)
-        self._open(wanted - frozenset(self.readers))
+        self._drop(frozenset(self.assigned) - wanted)
+        self._unplaced |= wanted - frozenset(self.readers)
 
     def _drop(self, partitions: Partitions) -> None:
+        self._unplaced -= partitions
         for tp in partitions:
             reader = self.readers.pop(tp, None)
             if reader is not None:
                 reader.close()
 
-    def _open(self, partitions: Partitions) -> None:
-        offsets = self.session.committed(partitions) if self.session else {}
-        for tp in sorted(partitions):
+    def _place(self) -> None:
+        """Readers for what has none, at the committed offset or where the reset policy says.
+
+        Raises NoOffsetForPartitionError, after all others have theirs.
+        """
+        missing: NoOffsetForPartitionError | None = None
+        offsets = self.session.committed(self._unplaced) if self.session else {}
+        for tp in sorted(self._unplaced):
             committed = offsets.get(tp)
-            if committed is None:
-                start = self.positions.start(tp, self._options.auto_offset_reset)
+            try:
+                start = (
+                    self.positions.start(tp, self._options.auto_offset_reset)
+                    if committed is None
+                    else committed.offset
+                )
+            except NoOffsetForPartitionError as error:
+                missing = error
             else:
-                start = committed.offset
-            self.readers[tp] = self.make_reader(tp, start)
+                self._place_at(tp, start)
+        if missing is not None:
+            raise missing
+
+    def _place_at(self, tp: TopicPartition, offset: int) -> None:
+        self.readers[tp] = self.make_reader(tp, offset)
+        self._unplaced.discard(tp)
 
     def make_reader(self, tp: TopicPartition, offset: int) -> PartitionReader:
         """A reader of one partition that begins at the offset."""
@@ -177,16 +234,35 @@ class Fetcher:
 
     def reader(self, tp: TopicPartition) -> PartitionReader:
         """The reader of an assigned partition. Raises IllegalStateError."""
+        if tp not in self.readers:
+            self.coordinate()
         found = self.readers.get(tp)
         if found is None:
-            self.coordinate()
-            found = self.readers.get(tp)
-        if found is None:
-            raise IllegalStateError(
-                f"{tp.topic}-{tp.partition} is not assigned to this consumer; assigned are"
-                f" {sorted(self.readers) or 'none'}"
-            )
+            raise self._not_assigned(tp)
         return found
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Go on at that offset. Raises IllegalStateError."""
+        if tp not in self.readers and tp not in self._unplaced:
+            with suppress(NoOffsetForPartitionError):
+                self.coordinate()
+        if tp in self.readers:
+            self.readers[tp].seek(offset)
+        elif tp in self._unplaced:
+            self._place_at(tp, offset)
+        else:
+            raise self._not_assigned(tp)
+
+    def _not_assigned(self, tp: TopicPartition) -> IllegalStateError:
+        return IllegalStateError(
+            f"{tp.topic}-{tp.partition} is not assigned to this consumer; assigned are"
+            f" {sorted(self.assigned) or 'none'}"
+        )
+
+    def publish(self) -> None:
+        """What was returned so far has been processed, from paused partitions as well."""
+        for reader in self.readers.values():
+            reader.publish()
 
     def active(self) -> list[PartitionReader]:
         """The readers that are not paused."""
@@ -267,5 +343,6 @@ class Fetcher:
     def abandon(self) -> None:
         """In a forked child: forget the parent's readers and membership; touch nothing shared."""
         self.readers = {}
+        self._unplaced = set()
         if self.session is not None:
             self.session.close()

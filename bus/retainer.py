@@ -94,7 +94,13 @@ class Retainer:
         path = self._directory.partition_path(partition.topic.name, partition.number)
         with open_dir(path) as dir_fd:
             tail = partition.log.tail
-            return [_stored(dir_fd, base, tail) for base in list_segments(dir_fd)]
+            stored = [_stored(dir_fd, base, tail) for base in list_segments(dir_fd)]
+            newest = read_header(dir_fd, stored[-1].base_offset) if stored else None
+        if newest is not None and newest.end_offset and newest.number < tail[0]:
+            # The active segment is empty and has no file yet. The newest file stays, but its
+            # records can go: the log then starts where it ends.
+            stored.append(StoredSegment(newest.end_offset, 0, time.time_ns()))
+        return stored
 
     def _hot_segments(self, partition: OpenPartition) -> list[StoredSegment]:
         stored = []

@@ -31,7 +31,8 @@ cdef class ConsumerCore:
     cdef uint64_t born
     cdef bint pending          # somebody still holds what the group's plan gives to us
     cdef public bint _closed
-    cdef public bint _waiting  # __next__ sleeps: a close() from elsewhere must leave the end to it
+    cdef unsigned long user    # the thread that is inside, while depth > 0
+    cdef int depth             # calls within calls: a listener may call back
 
     def _attach(self, Bells bells, int slot, *, int64_t spin_ns, Py_ssize_t turn_records,
                 timeout_ms):
@@ -80,6 +81,41 @@ cdef class ConsumerCore:
         for cursor in self.cursors:
             (<Cursor>cursor).publish()
 
+    # ---- the door: one thread at a time, and nobody after close()
+
+    cdef int enter(self) except -1:
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self._closed:
+            raise _errors.ClosedError("the consumer is closed; make another one")
+        if self.born != forks:
+            self.depth = 0 # whoever was inside did not come along into the forked child
+        if self.depth > 0 and self.user != me:
+            raise _errors.IllegalStateError("the consumer is being used by another thread")
+        self.user = me
+        self.depth += 1
+        if self.born != forks:
+            try:
+                self._revive()
+            except:
+                self.leave()
+                raise
+        return 0
+
+    cdef int leave(self) except -1:
+        """A close() that came meanwhile takes effect now."""
+        self.depth -= 1
+        if self.depth == 0 and self._closed:
+            self._shut()
+        return 0
+
+    def _visit(self):
+        return Visit(self)
+
+    @property
+    def _in_use_now(self):
+        """True while a thread is inside; it does the rest of a close() when it leaves."""
+        return self.depth > 0 and self.born == forks
+
     # ---- iteration
 
     def __iter__(self):
@@ -87,12 +123,28 @@ cdef class ConsumerCore:
 
     def __next__(self):
         cdef ConsumerRecord record
-        if self.current is not None and self.budget > 0 and not self.has_moved():
-            if self.current.is_filled() or self.refill(self.current):
-                record = self.current.next_record()
-                if record is not None:
-                    self.budget -= 1
-                    return record
+        if self.current is not None and self.budget > 0 and self.current.is_filled() \
+                and not self.has_moved():
+            record = self.current.next_record()
+            if record is not None:
+                self.budget -= 1
+                return record
+        if self._closed:
+            raise StopIteration
+        self.enter()
+        try:
+            return self.next_filled()
+        finally:
+            self.leave()
+
+    cdef object next_filled(self):
+        cdef ConsumerRecord record
+        if self.current is not None and self.budget > 0 and not self.has_moved() \
+                and self.refill(self.current):
+            record = self.current.next_record()
+            if record is not None:
+                self.budget -= 1
+                return record
         return self.next_turn()
 
     cdef bint refill(self, Cursor cursor) except -1:
@@ -118,11 +170,7 @@ cdef class ConsumerCore:
                 until = now + self.timeout_ns
             if until >= 0 and now >= until:
                 raise StopIteration
-            self._waiting = True
-            try:
-                self.sleep(min(self.due_ns, until) if until >= 0 else self.due_ns)
-            finally:
-                self._waiting = False
+            self.sleep(min(self.due_ns, until) if until >= 0 else self.due_ns)
             rung = self.pending
 
     cdef ConsumerRecord from_any(self):
@@ -161,7 +209,12 @@ cdef class ConsumerCore:
         for i in range(count):
             self.turn = (self.turn + 1) % count
             cursor = <Cursor>self.cursors[self.turn]
-            records = self.take(cursor, most)
+            try:
+                records = self.take(cursor, most)
+            except _errors.BusError:
+                if not found:
+                    raise
+                continue # good records first; the error comes again when it stands alone
             if records:
                 found[cursor.topic_partition] = records
                 most -= len(records)
@@ -172,14 +225,23 @@ cdef class ConsumerCore:
     cdef list take(self, Cursor cursor, Py_ssize_t most):
         cdef list records = []
         cdef ConsumerRecord record
-        while most > 0 and (cursor.is_filled() or self.refill(cursor)):
-            record = cursor.next_record()
-            if record is not None:
-                records.append(record)
-                most -= 1
-            elif cursor.placed:
-                break
+        try:
+            while most > 0 and (cursor.is_filled() or self.refill(cursor)):
+                record = cursor.next_record()
+                if record is not None:
+                    records.append(record)
+                    most -= 1
+                elif cursor.placed:
+                    break
+        except _errors.BusError:
+            if not records:
+                raise
         return records
+
+    def _rewind(self):
+        """What was taken since the last `_publish` did not reach the program: it comes again."""
+        for cursor in self.cursors:
+            (<Cursor>cursor).rewind()
 
     # ---- sleeping
 
@@ -206,3 +268,21 @@ cdef class ConsumerCore:
             for cursor in cursors:
                 bus_sleeper_clear(cursor.sleepers(), self.slot)
         return 0
+
+
+@cython.final
+@cython.freelist(4)
+cdef class Visit:
+    """`with`: being inside a consumer. Native, so that no signal handler can run between taking the
+    place and the block that gives it back."""
+    cdef ConsumerCore core
+
+    def __cinit__(self, ConsumerCore core not None):
+        self.core = core
+
+    def __enter__(self):
+        self.core.enter()
+        return (<object>self.core)._fetcher
+
+    def __exit__(self, *error):
+        self.core.leave()

@@ -54,6 +54,12 @@ cdef class Cursor:
         self.pin = None
         self.publish()
 
+    cdef int rewind(self) except -1:
+        """Back to where `publish` was called last."""
+        if self.reader is not None and self.reader.slot.position != self.offset:
+            self.seek(self.reader.slot.position)
+        return 0
+
     def publish(self):
         """Tells producers that every record below `offset` has been consumed."""
         self.reader.publish(self.offset)

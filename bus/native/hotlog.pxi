@@ -283,7 +283,8 @@ cdef class HotLog:
                 break
             if not self.bells.wait_until(self.client_slot, deadline):
                 break
-        bus_sleeper_clear(sleepers, self.client_slot)
+        if self.bells.waiting[self.client_slot] == 0: # else the bit is another thread's as well
+            bus_sleeper_clear(sleepers, self.client_slot)
         return bus_load_acquire(word) >= at_least
 
     def wait_data(self, uint64_t number, uint64_t position, timeout_ms):

@@ -1,0 +1,1 @@
+"""What a consumer promises: reading, positions, groups, signals, closing."""

@@ -1,0 +1,1 @@
+"""What the log promises: order, both tiers, views in place, retention."""

@@ -1,0 +1,1 @@
+"""What a producer promises: acks, futures, partitions, threads, forks, errors."""
