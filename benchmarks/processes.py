@@ -1,7 +1,10 @@
 """Several processes that start together and report back: the stage of every scenario."""
 
 import contextlib
+import ctypes
 import multiprocessing
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,7 +14,11 @@ from typing import Any
 #: A scenario whose processes are not done after this many seconds has hung; it is killed.
 DEADLINE_S = 300.0
 
+#: prctl(2): the kernel kills this process when its parent dies.
+PR_SET_PDEATHSIG = 1
+
 _FORK = multiprocessing.get_context("fork")
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Gate:
@@ -64,7 +71,7 @@ def run_together(*roles: Role) -> list[Any]:
 @contextlib.contextmanager
 def forked(work: Callable[[], None]) -> Iterator[int]:
     """Runs `work` in a forked process for as long as the block lasts; yields its pid."""
-    process = _FORK.Process(target=work)
+    process = _FORK.Process(target=_work_alone, args=(work, os.getpid()))
     process.start()
     try:
         yield process.pid or 0
@@ -75,14 +82,27 @@ def forked(work: Callable[[], None]) -> Iterator[int]:
 
 def _start(role: Role, gate: Gate) -> tuple[Any, Connection]:
     ours, theirs = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_child, args=(role, gate, theirs), daemon=False)
+    process = _FORK.Process(target=_child, args=(role, gate, theirs, os.getpid()))
     sys.stdout.flush()
     process.start()
     theirs.close()
     return process, ours
 
 
-def _child(role: Role, gate: Gate, channel: Connection) -> None:
+def _die_with(parent: int) -> None:
+    """A spinning child must not outlive a benchmark that was killed."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _work_alone(work: Callable[[], None], parent: int) -> None:
+    _die_with(parent)
+    work()
+
+
+def _child(role: Role, gate: Gate, channel: Connection, parent: int) -> None:
+    _die_with(parent)
     try:
         channel.send((False, role(gate)))
     except BaseException:
