@@ -116,7 +116,7 @@ cdef class Cursor:
 
     cdef bint locate(self) except -1:
         """Pins the segment of `offset`. False: nothing is there yet."""
-        cdef uint64_t end, tail, number, base, start = self.log.start()
+        cdef uint64_t end, tail, number, base, before, start = self.log.start()
         cdef Pin pin
         if self.offset < start:
             self.fell_behind(start)
@@ -129,9 +129,12 @@ cdef class Cursor:
                 self.place(None, BUS_TAIL_NUMBER(tail), BUS_TAIL_POSITION(tail), 0, True)
                 return False
             number = self.hot_candidate(self.offset, tail, &base)
+            before = self.offset
             if base > self.offset:
                 if self.locate_cold(base):
                     return True
+                if self.offset != before: # across a gap: look what is there
+                    continue
                 if self.offset < self.log.start(): # retention was faster than we
                     self.fell_behind(self.log.start())
                     continue
@@ -140,8 +143,9 @@ cdef class Cursor:
                 if self.offset < self.log.start():
                     self.fell_behind(self.log.start())
                 continue # the segment left the ring just now: look again
-            return self.enter(pin, number, self.hot_limit(pin, number, tail),
-                              BUS_TAIL_NUMBER(tail) == number)
+            if self.enter(pin, number, self.hot_limit(pin, number, tail),
+                          BUS_TAIL_NUMBER(tail) == number):
+                return True
 
     cdef bint locate_cold(self, uint64_t hot_base) except -1:
         cdef Pin pin
@@ -160,6 +164,8 @@ cdef class Cursor:
         return self.enter(pin, segment.number, pin.mapping.bytes, False)
 
     cdef bint enter(self, Pin pin, uint64_t number, uint64_t limit, bint active) except -1:
+        """Turns to the record of `offset`. False: the offset moved across the gap in front of the
+        segment, which may hold no record yet."""
         cdef const bus_segment *segment = <const bus_segment *>pin.mapping.base
         cdef uint64_t position
         if segment.base_offset > self.offset:
@@ -170,6 +176,7 @@ cdef class Cursor:
                     segment=str(number - 1), offset=self.offset, reason="missing segment")
             self.gaps += segment.base_offset - self.offset
             self.offset = segment.base_offset
+            return False
         position = bus_find_offset(pin.mapping.base, limit, self.offset)
         if position == 0:
             self.log.control.corrupt_frames += 1

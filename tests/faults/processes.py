@@ -6,17 +6,25 @@ from pathlib import Path
 
 import psutil
 
+from tests.broker.rig import is_alive
+from tests.waiting import eventually
+
 #: How long a killed process may take to be gone, in seconds.
 GONE_S = 10.0
 BROKER, REPLICA, WORKER, MAIN = "broker", "replica", "worker", "main"
+PRODUCER, CONSUMER = "producer", "consumer"
+
+_MODULES = {
+    "bus.demo.worker": WORKER,
+    "tests.faults.sender": PRODUCER,
+    "tests.faults.reader": CONSUMER,
+}
 
 
 def _role(words: list[str], name: str) -> str:
     if any("bus.supervisor" in word for word in words):
         return REPLICA if name == "bus-replica" else BROKER
-    if any("bus.demo.worker" in word for word in words):
-        return WORKER
-    return MAIN
+    return next((role for module, role in _MODULES.items() if module in words), MAIN)
 
 
 def processes(path: Path) -> list[tuple[str, psutil.Process]]:
@@ -31,14 +39,14 @@ def processes(path: Path) -> list[tuple[str, psutil.Process]]:
 
 
 def kill(victims: Iterable[psutil.Process]) -> list[int]:
-    """SIGKILL to all of them first, then their ends; the pids of those that lived."""
+    """SIGKILL to all of them, then their ends; the pids of those that lived.
+
+    A zombie counts as gone: its parent may take its time.
+    """
     killed = []
     for process in victims:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-            killed.append(process)
-    _, left = psutil.wait_procs(killed, timeout=GONE_S)
-    # Somebody's unreaped child is as dead as can be.
-    stuck = [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    assert not stuck, f"not gone {GONE_S} s after kill -9: {stuck}"
-    return [process.pid for process in killed]
+            killed.append(process.pid)
+    eventually(lambda: not any(map(is_alive, killed)), GONE_S, f"the end of {killed}")
+    return killed
