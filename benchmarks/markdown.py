@@ -30,7 +30,8 @@ def _machine() -> Iterator[str]:
     peers = ", ".join(f"{name} {number}" for name, number in about["peers"].items())
     yield (
         f"Measured on {datetime.now(UTC):%Y-%m-%d}: {about['cores']} cores, {about['processor']}, "
-        f"Linux {about['kernel']}, Python {about['python']}; {peers}."
+        f"Linux {about['kernel']}, Python {about['python']}, load average at the end "
+        f"{about['load']}; {peers}."
     )
 
 

@@ -27,6 +27,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
         "peers": {name: _version(name) for name in PEER_PACKAGES},
     }
 
@@ -41,7 +42,7 @@ def print_tables(console: Console, results: Results, verdicts: Sequence[Verdict]
     peers = ", ".join(f"{name} {number}" for name, number in about["peers"].items())
     console.print(
         f"{about['cores']} cores, {about['processor']}, Linux {about['kernel']}, "
-        f"Python {about['python']}; {peers}",
+        f"Python {about['python']}, load average at the end {about['load']}; {peers}",
         style="dim",
         highlight=False,
     )
