@@ -44,13 +44,19 @@ def test_the_example_prints_what_the_readme_says(here: Path) -> None:
     assert len([line for line in example.splitlines() if line.strip()]) <= LINES_MAX
 
 
-def test_the_two_commands_are_what_ci_runs() -> None:
-    demo, checks = blocks("sh")
-    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "pip install . && .venv/bin/bus demo" in demo
-    assert re.search(r"pip\" install --quiet \.\n", ci) and re.search(r"bin/bus\" demo", ci)
-    assert '"tox>=4.11" && .venv/bin/tox' in checks
-    assert '"tox>=4.11"' in ci and 'bin/tox" run' in ci
+def test_ci_runs_the_two_commands() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = blocks("sh")
+    assert len(commands) == 2
+    for step in (step.strip() for command in commands for step in command.split("&&")):
+        words = step.split()
+        assert any(is_subsequence(words, line.split()) for line in lines), step
+
+
+def is_subsequence(words: list[str], line: list[str]) -> bool:
+    """True if the line has these words in this order, with options in between or around."""
+    rest = iter(line)
+    return all(word in rest for word in words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
