@@ -86,7 +86,9 @@ class Supervisor:
         self._config = config
         self._lock_fd = take_broker_lock(directory)
         self.epoch = directory.raise_epoch()
-        self._selector = selectors.DefaultSelector()
+        # Not epoll: it goes on reporting a closed socket as long as a child that was just forked
+        # has not closed its copy, under a number that belongs to another client by then.
+        self._selector = selectors.PollSelector()
         self._sessions: set[Session] = set()
         self._ends_alone = autostarted
         self._last_client_s = self._last_retention_s = self._last_sync_s = time.monotonic()
