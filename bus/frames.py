@@ -3,8 +3,9 @@
 A frame is valid if and only if its size is a multiple of 8, at least that of its header, and ends
 inside the segment; its lengths fit its size; and its CRC32C (over key, headers, value, the first
 word of the header, the header behind the checksum, and the segment's seed, in this order) equals
-the stored one. This is a second implementation of the rule in `bus/native/layout.h`, on purpose:
-`bus check` would prove little if it asked the code that wrote the bytes.
+the stored one. Large values in memory topics are left out of it, and a bit says so. This is a
+second implementation of the rule in `bus/native/layout.h`, on purpose: `bus check` would prove
+little if it asked the code that wrote the bytes.
 """
 
 import struct
@@ -40,6 +41,7 @@ _TYPE_MASK = LAYOUT["BUS_TYPE_MASK"]
 _NULL_KEY = LAYOUT["BUS_ATTR_NULL_KEY"]
 _NULL_VALUE = LAYOUT["BUS_ATTR_NULL_VALUE"]
 _ALIGNED = LAYOUT["BUS_ATTR_ALIGNED"]
+_BARE_VALUE = LAYOUT["BUS_ATTR_BARE_VALUE"]
 _FRAME_ALIGN = LAYOUT["BUS_FRAME_ALIGN"]
 _VALUE_ALIGN = LAYOUT["BUS_VALUE_ALIGN"]
 _CRC_FROM = LAYOUT["bus_frame.offset"]
@@ -145,7 +147,8 @@ def frame_crc(data: memoryview, frame: Frame, seed: int) -> int:
     """The CRC32C that the frame ought to carry in a segment with this `seed`."""
     start, value = frame.position, frame.value_at
     crc = crc32c(data[frame.key_at : frame.key_at + frame.key_length + frame.headers_length])
-    crc = crc32c(data[value : value + frame.value_length], crc)
+    if not frame.attributes & _BARE_VALUE:
+        crc = crc32c(data[value : value + frame.value_length], crc)
     crc = crc32c(data[start : start + _CRC_AT], crc)
     crc = crc32c(data[start + _CRC_FROM : start + HEADER_BYTES], crc)
     return crc32c(_SEED.pack(seed), crc)

@@ -128,3 +128,15 @@ def test_a_bus_that_is_written_to_is_clean_all_the_time(bus_dir: Path, broker: B
             for _ in range(400):
                 producer.send("t", b"x" * 2_000)
             assert check_directory(bus_dir) == []
+
+
+def test_large_values_of_memory_topics_have_no_checksum_and_are_no_damage(
+    bus_dir: Path, broker: Broker
+) -> None:
+    with bus.Admin(bus_dir) as admin, bus.Producer(bus_dir) as producer:
+        admin.create_topics([bus.NewTopic("m", 1, topic_configs=MEMORY)])
+        producer.send("m", b"x" * LAYOUT["BUS_BARE_VALUE"], key=b"key")
+        segment = next(Path(answer("status", bus_dir)["hot_dir"]).glob("*.seg"))
+        value = DATA_START + LAYOUT["BUS_VALUE_ALIGN"]
+        assert not damages_with(bus_dir, segment, value)
+        assert damages_with(bus_dir, segment, DATA_START + LAYOUT["sizeof.bus_frame"])
