@@ -7,6 +7,7 @@ hot         the control file and the ring
 copies      hot against durable
 committed   the offset tables of the groups
 topics      the catalog
+volatile    the shared tables in the hot directory
 directory   all of it, in the order that a running bus needs
 """
 

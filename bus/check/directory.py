@@ -17,6 +17,7 @@ from bus.check.hot import HotPartition, check_ring, read_hot
 from bus.check.partition import check_partition
 from bus.check.segment import Expected, SegmentFacts
 from bus.check.topics import CheckedTopic, read_topics
+from bus.check.volatile import check_control, check_members
 from bus.directory import BusDirectory, boot_id
 from bus.errors import CorruptSegmentError
 
@@ -63,11 +64,21 @@ class _Check:
 
     def run(self) -> list[Damage]:
         groups = self._read_groups()
+        self._check_tables(groups)
         for topic in read_topics(self.directory.path, self.findings):
             for partition in range(topic.partitions):
                 self._check_partition(topic, partition)
         check_reach(groups, self.ends, self.findings)
         return self.findings.damages
+
+    def _check_tables(self, groups: list[GroupOffsets]) -> None:
+        runtime = self.directory.read_runtime()
+        # A broker that starts or stops right now may have changed both since the path was taken.
+        if self.hot_path is None or runtime is None or Path(runtime.hot_dir) != self.hot_path:
+            return
+        bus_id = self.directory.bus_id
+        check_control(self.hot_path / "bus.ctl", bus_id, runtime.hot_id, self.findings)
+        check_members(self.hot_path, groups, bus_id, self.findings)
 
     def _usable_hot_path(self) -> Path | None:
         """The hot directory of this boot; what an earlier boot left there means nothing."""

@@ -49,6 +49,23 @@ def damages_with(bus_dir: Path, file: Path, at: int, mask: int = 1) -> list[Dama
     return found
 
 
+@pytest.mark.parametrize("field", ["magic", "version", "bytes", "bus_id", "hot_id"])
+def test_a_changed_bus_table_is_found(bus_dir: Path, hot: Path, field: str) -> None:
+    at = LAYOUT[f"bus_control.{field}"]
+    (found,) = damages_with(bus_dir, hot / "bus.ctl", at, mask=64)
+    assert (found.file, found.position) == (str(hot / "bus.ctl"), at)
+
+
+@pytest.mark.parametrize("field", ["magic", "version", "bytes", "bus_id", "group_id"])
+def test_a_changed_members_table_is_found(bus_dir: Path, hot: Path, field: str) -> None:
+    with bus.Admin(bus_dir) as admin:
+        admin.alter_group_offsets("g", {bus.TopicPartition("t", 0): 1})
+    (file,) = hot.glob("group-*.ctl")
+    at = LAYOUT[f"bus_members.{field}"]
+    (found,) = damages_with(bus_dir, file, at)
+    assert (found.file, found.position) == (str(file), at)
+
+
 @pytest.mark.parametrize("field", ["magic", "version", "bytes", "bus_id", "topic_id", "partition"])
 def test_a_changed_identity_is_found(bus_dir: Path, hot: Path, field: str) -> None:
     at = LAYOUT[f"bus_partition.{field}"]

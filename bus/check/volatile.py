@@ -1,0 +1,60 @@
+"""The headers of the shared tables in the hot directory: bus.ctl, and one table per group.
+
+Only what never changes is looked at: the rest changes under a lock that a reader may not take.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bus.check.committed import GroupOffsets
+from bus.check.damage import Findings
+from bus.check.files import mapped
+from bus.fields import Fields
+from bus.native.core import LAYOUT
+
+_COMMON = {"magic": "Q", "version": "I", "bytes": "I", "bus_id": "Q"}
+_BUS = Fields("bus_control", {**_COMMON, "hot_id": "Q", "pid_namespace": "Q"})
+_MEMBERS = Fields("bus_members", {**_COMMON, "group_id": "Q"})
+_VERSION = LAYOUT["BUS_LAYOUT_VERSION"]
+
+
+def check_control(path: Path, bus_id: int, hot_id: int, findings: Findings) -> None:
+    """Check bus.ctl: its identity, and that it is the one which runtime.json speaks of."""
+    wanted = {
+        "magic": LAYOUT["BUS_MAGIC_BUS"],
+        "version": _VERSION,
+        "bytes": _BUS.size,
+        "bus_id": bus_id,
+        "hot_id": hot_id,
+    }
+    _check(path, _BUS, wanted, findings)
+
+
+def check_members(
+    hot_path: Path, groups: Iterable[GroupOffsets], bus_id: int, findings: Findings
+) -> None:
+    """Check the members tables of these groups; those that are not there yet are passed over."""
+    for group in groups:
+        path = hot_path / f"group-{group.group_id}.ctl"
+        wanted = {
+            "magic": LAYOUT["BUS_MAGIC_MEMBERS"],
+            "version": _VERSION,
+            "bytes": _MEMBERS.size,
+            "bus_id": bus_id,
+            "group_id": group.group_id,
+        }
+        _check(path, _MEMBERS, wanted, findings)
+
+
+def _check(path: Path, fields: Fields, wanted: dict[str, int], findings: Findings) -> None:
+    where = findings.inside(str(path))
+    try:
+        with mapped(path) as data:
+            if len(data) < fields.size:
+                where.add(len(data), f"the file is shorter than its table ({fields.size} bytes)")
+                return
+            found = fields.read(data)
+    except FileNotFoundError:  # the bus was stopped, the group was deleted, or made just now
+        return
+    for name, value in wanted.items():
+        where.expect(fields.offsets[name], name, found[name], value)
