@@ -21,6 +21,8 @@ EVERYTHING = "everything"
 CONFIGS = {"segment.bytes": 1 << 20, "hot.bytes": 4 << 20}
 #: Seconds between two kills: from one store to the next, up to a broker's whole start.
 _PAUSE_S = (0.0, 0.6)
+#: Nobody need have got anywhere for the next kill to come after so many seconds.
+_STANDSTILL_S = 5.0
 _ROLES = (BROKER, REPLICA, PRODUCER, CONSUMER)
 #: Share of kills that hit all processes at once.
 _EVERYTHING_SHARE = 0.12
@@ -108,19 +110,31 @@ class Storm:
     # ---------------------------------------------------------------------------------- kills
 
     def rage(self, kills: int, records: int, deadline_s: float) -> None:
-        """Kills at random until both counts are reached."""
+        """Kills at random until so many were killed, sent and read by each group."""
         deadline = time.monotonic() + deadline_s
-        while self.kills.total() < kills or len(self.acknowledged()) < records:
-            assert time.monotonic() < deadline, f"{self.kills}, {len(self.acknowledged())} records"
+        while not (self.kills.total() >= kills and self._progress() >= records):
+            assert time.monotonic() < deadline, f"{self.kills}, {self._progress()} of {records}"
             self._strike()
             self._revive()
             self._pause()
 
+    def _progress(self) -> int:
+        """Records acknowledged, or those that the slower group was given if they are fewer."""
+        return min(len(self.acknowledged()), *(len(self.delivered(group)) for group in GROUPS))
+
     def _pause(self) -> None:
-        until = time.monotonic() + self._dice.uniform(*_PAUSE_S)
-        while time.monotonic() < until:
+        """Some time, then until something was sent or read: a loaded machine is not kept down."""
+        written = self._written()
+        now = time.monotonic()
+        until, limit = now + self._dice.uniform(*_PAUSE_S), now + _STANDSTILL_S
+        while now < until or (self._written() == written and now < limit):
             self._revive()
             time.sleep(_LOOK_S)
+            now = time.monotonic()
+
+    def _written(self) -> int:
+        """Bytes in all diaries."""
+        return sum(diary.stat().st_size for diary in self._diaries.iterdir())
 
     def _strike(self) -> None:
         if self._dice.random() < _EVERYTHING_SHARE:

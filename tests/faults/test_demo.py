@@ -21,7 +21,7 @@ def seed() -> int:
     return int(given) if given else int.from_bytes(os.urandom(3), "big")
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", range(3))
 def test_killing_any_process_of_the_demo_loses_nothing_and_leaves_nothing(
     seed: int, number: int, tmp_path: Path

@@ -19,9 +19,10 @@ from tests.faults.storm import ACKS, GROUPS, TOPIC, Acknowledged, Storm
 from tests.faults.witness import Stored, read_all
 from tests.waiting import eventually
 
-KILLS = 14
-RECORDS = 1_500
-STORM_S = 60.0
+KILLS = 10
+RECORDS = 600
+#: Longest storm on a machine that does other things too, in seconds.
+STORM_S = 120.0
 
 Log = dict[TopicPartition, list[Stored]]
 
@@ -96,7 +97,7 @@ def assert_all_becomes_durable(path: Path, log: Log) -> None:
     assert ends == {partition: len(records) for partition, records in log.items()}
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_a_storm_of_kills_loses_nothing_that_was_acknowledged(
     bus_dir: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -114,7 +115,7 @@ def test_a_storm_of_kills_loses_nothing_that_was_acknowledged(
     assert_all_becomes_durable(bus_dir, log)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_what_was_acknowledged_as_durable_survives_the_loss_of_all_memory_too(
     bus_dir: Path, tmp_path: Path, seed: int
 ) -> None:
