@@ -110,7 +110,8 @@ def read_frame(data: memoryview, position: int, end: int, seed: int) -> Frame:
     if position + HEADER_BYTES > end:
         raise InvalidFrameError(position, f"no room for a frame header before {end}")
     frame = Frame._make((*_HEADER.values(data, position), position))
-    reason = _wrong_size(frame, end) or _wrong_crc(data, frame, seed)
+    value_at = frame.value_at
+    reason = _wrong_size(frame, value_at, end) or _wrong_crc(data, frame, value_at, seed)
     if reason:
         raise InvalidFrameError(position, reason)
     return frame
@@ -127,31 +128,27 @@ def walk(data: memoryview, start: int, end: int, seed: int) -> Iterator[Frame]:
         position += frame.size
 
 
-def _wrong_size(frame: Frame, end: int) -> str | None:
-    if frame.size < HEADER_BYTES or frame.size % _FRAME_ALIGN:
-        return f"size {frame.size} is not a multiple of {_FRAME_ALIGN} from {HEADER_BYTES} up"
-    if frame.position + frame.size > end:
-        return f"size {frame.size} reaches beyond {end}"
-    needed = _align(frame.value_at + frame.value_length, _FRAME_ALIGN) - frame.position
-    if needed != frame.size:
-        return f"key, headers and value need {needed} bytes, its size is {frame.size}"
+def _wrong_size(frame: Frame, value_at: int, end: int) -> str | None:
+    size, position = frame.size, frame.position
+    if size < HEADER_BYTES or size % _FRAME_ALIGN:
+        return f"size {size} is not a multiple of {_FRAME_ALIGN} from {HEADER_BYTES} up"
+    if position + size > end:
+        return f"size {size} reaches beyond {end}"
+    needed = _align(value_at + frame.value_length, _FRAME_ALIGN) - position
+    if needed != size:
+        return f"key, headers and value need {needed} bytes, its size is {size}"
     return None
 
 
-def _wrong_crc(data: memoryview, frame: Frame, seed: int) -> str | None:
-    found = frame_crc(data, frame, seed)
-    return None if found == frame.crc else f"CRC32C is {found:08x}, stored is {frame.crc:08x}"
-
-
-def frame_crc(data: memoryview, frame: Frame, seed: int) -> int:
-    """The CRC32C that the frame ought to carry in a segment with this `seed`."""
-    start, value = frame.position, frame.value_at
-    crc = crc32c(data[frame.key_at : frame.key_at + frame.key_length + frame.headers_length])
-    if not frame.attributes & _BARE_VALUE:
-        crc = crc32c(data[value : value + frame.value_length], crc)
-    crc = crc32c(data[start : start + _CRC_AT], crc)
-    crc = crc32c(data[start + _CRC_FROM : start + HEADER_BYTES], crc)
-    return crc32c(_SEED.pack(seed), crc)
+def _wrong_crc(data: memoryview, frame: Frame, value_at: int, seed: int) -> str | None:
+    start = frame.position
+    body_at = start + HEADER_BYTES
+    body_end = body_at + frame.key_length + frame.headers_length
+    crc = crc32c(data[body_at:body_end]) if body_end > body_at else 0
+    crc = crc32c(data[value_at : value_at + frame.value_length], crc)
+    header = bytes(data[start:body_at])
+    crc = crc32c(header[:_CRC_AT] + header[_CRC_FROM:] + _SEED.pack(seed), crc)
+    return None if crc == frame.crc else f"CRC32C is {crc:08x}, stored is {frame.crc:08x}"
 
 
 def _align(number: int, step: int) -> int:
