@@ -1,0 +1,1 @@
+"""The arithmetic and the processes of the benchmarks; their peers are not needed for it."""
