@@ -104,8 +104,11 @@ class Rings:
         return True
 
     def remove(self, topic_id: int, partition: int) -> None:
-        """Unlinks every hot file of a partition. Those who have them mapped keep the bytes."""
-        for name in os.listdir(self._hot_fd):
+        """Unlinks every hot file of a partition. Those who have them mapped keep the bytes.
+
+        The control page goes first: what a death in between leaves is then adopted by nobody.
+        """
+        for name in sorted(os.listdir(self._hot_fd), key=lambda name: name.endswith(".seg")):
             match = _SEGMENT_FILE.fullmatch(name) or _CONTROL_FILE.fullmatch(name)
             if match and (int(match[1]), int(match[2])) == (topic_id, partition):
                 os.unlink(name, dir_fd=self._hot_fd)

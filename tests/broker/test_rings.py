@@ -73,6 +73,25 @@ def test_files_that_no_ring_names_are_swept(hot: HotLog) -> None:
     assert left >= {*keep, "group-1.ctl"}
 
 
+def test_a_removal_that_was_cut_short_leaves_no_control_page(
+    hot: HotLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.rings.feed(hot.log)
+    real, left = os.unlink, [1]
+
+    def dying(path: str, *, dir_fd: int | None = None) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(path, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "unlink", dying)
+        hot.rings.remove(TOPIC_ID, 0)
+    assert control_file_name(TOPIC_ID, 0) not in os.listdir(hot.hot.fd)
+    assert len(segment_files(hot)) == 2
+
+
 def test_the_first_death_of_a_replica_costs_no_pause_and_later_ones_more() -> None:
     pauses = [pause_s(deaths) for deaths in range(12)]
     assert pauses[0] == 0
