@@ -83,7 +83,7 @@ class Consumer(PositionedConsumer):
         **unknown: Never,
     ) -> None:
         given = dict(locals())
-        check_options(ConsumerOptions, unknown, what="consumer option")
+        check_options(ConsumerOptions.names(), unknown, what="consumer option")
         self._options = ConsumerOptions.from_arguments(given)
         super().__init__()
         client = Client.connect(

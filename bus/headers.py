@@ -17,13 +17,13 @@ _LENGTHS: Final = struct.Struct("<Hi")
 def encode_headers(headers: Iterable[Header]) -> bytes:
     """The headers of one record, packed. Raises SerializationError, MessageSizeTooLargeError."""
     parts: list[bytes] = []
-    for name, value in headers:
+    for name, value in _pairs(headers):
         if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
             raise SerializationError(
                 f"a header is (str, bytes or None), not ({type(name).__name__},"
                 f" {type(value).__name__})"
             )
-        encoded = name.encode()
+        encoded = _encoded(name)
         if len(encoded) > HEADERS_BYTES_MAX:
             raise MessageSizeTooLargeError(f"a header name takes {len(encoded)} bytes")
         parts += _LENGTHS.pack(len(encoded), -1 if value is None else len(value)), encoded
@@ -35,3 +35,19 @@ def encode_headers(headers: Iterable[Header]) -> bytes:
             f"the headers take {len(packed)} bytes, the limit is {HEADERS_BYTES_MAX}"
         )
     return packed
+
+
+def _pairs(headers: Iterable[Header]) -> list[Header]:
+    try:
+        return [(name, value) for name, value in headers]
+    except (TypeError, ValueError) as error:
+        raise SerializationError(
+            f"headers are a list of (str, bytes or None), not {headers!r:.100}"
+        ) from error
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError as error:
+        raise SerializationError(f"header name {name!r} is not valid text") from error

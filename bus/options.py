@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from bus.config import check_group_id
 from bus.errors import BusConfigurationError, UnsupportedCodecError, UnsupportedVersionError
+from bus.partitioner import partitioner_of
 
 Acks = Literal[0, 1, "all", -1]
 OffsetReset = Literal["latest", "earliest", "none"]
@@ -24,7 +25,7 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < least:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
         raise BusConfigurationError(f"{name} is {value!r}; it must be a number from {least} on")
 
 
@@ -39,6 +40,11 @@ class _Options:
     def from_arguments(cls, given: Mapping[str, Any]) -> Self:
         """The options among a constructor's arguments, checked."""
         return cls(**{field.name: given[field.name] for field in fields(cls)})
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """What a constructor takes by name."""
+        return {field.name for field in fields(cls)} | {"bootstrap_servers"}
 
     def as_arguments(self) -> dict[str, Any]:
         """The options by name, to make the same handle again."""
@@ -69,6 +75,7 @@ class ProducerOptions(_Options):
             object.__setattr__(self, "acks", "all")
         _callable_or_none("key_serializer", self.key_serializer)
         _callable_or_none("value_serializer", self.value_serializer)
+        partitioner_of(self.partitioner)
         if self.compression_type not in (None, "none"):
             raise UnsupportedCodecError(
                 f"compression_type {self.compression_type!r} is not there yet; leave it out"

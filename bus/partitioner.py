@@ -1,6 +1,7 @@
 """Which partition a key belongs to. Pure functions of the key's bytes and the partition count."""
 
 from collections.abc import Callable
+from operator import index
 from typing import Final
 
 import mmh3
@@ -44,10 +45,14 @@ def _adapted(function: KafkaPartitioner) -> Partitioner:
     def partition(key: bytes, partitions: int) -> int:
         everything = list(range(partitions))
         chosen = function(key, everything, everything)
-        if not 0 <= chosen < partitions:
+        try:
+            number = index(chosen)
+        except TypeError:
+            number = -1
+        if not 0 <= number < partitions:
             raise BusConfigurationError(
-                f"the partitioner chose {chosen} of {partitions} partitions"
+                f"the partitioner chose {chosen!r}; the topic has partitions 0..{partitions - 1}"
             )
-        return chosen
+        return number
 
     return partition

@@ -36,6 +36,8 @@ _REPLICA_FAILED: Final = LAYOUT["BUS_REPLICA_FAILED"]
 _REPLICATED: Final = LAYOUT["BUS_FLAG_REPLICATED"]
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 
+#: longer than anybody waits: a year
+FOREVER_MS: Final = 365 * 86_400_000.0
 #: a wait for durability is cut into slices: in between, the replica's and the bus's health is seen
 _SLICE_MS: Final = 200.0
 
@@ -78,7 +80,7 @@ class Producer(ProducerCore):
         **unknown: Never,
     ) -> None:
         given = dict(locals())
-        check_options(ProducerOptions, unknown, what="producer option")
+        check_options(ProducerOptions.names(), unknown, what="producer option")
         self._address = bootstrap_servers
         self._options = ProducerOptions.from_arguments(given)
         self._partitions: dict[tuple[int, int], Partition] = {}
@@ -98,7 +100,7 @@ class Producer(ProducerCore):
         self._start(
             self._client.control,
             wait_durable=options.acks == "all",
-            max_block_ns=int(options.max_block_ms * 1e6),
+            max_block_ns=int(min(options.max_block_ms, FOREVER_MS) * 1e6),
             sticky_bytes=options.batch_size,
             key_serializer=options.key_serializer,
             value_serializer=options.value_serializer,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 
+from bus.config import check_topic_name
 from bus.errors import IllegalStateError
 from bus.listener import ConsumerRebalanceListener
 from bus.structs import TopicPartition
@@ -37,14 +38,17 @@ class Subscription:
         pattern: str | re.Pattern[str] | None,
         listener: ConsumerRebalanceListener | None,
     ) -> None:
-        """Replace the wish by topics or by a pattern. Raises IllegalStateError, TypeError."""
+        """Replace the wish by topics or by a pattern.
+
+        Raises IllegalStateError, InvalidTopicError, TypeError.
+        """
         if self.is_manual:
             raise IllegalStateError(
                 "partitions were assigned by hand; call unsubscribe() before subscribe()"
             )
         if isinstance(topics, str):
             raise TypeError(f"subscribe takes a list of topics, not a str; use [{topics!r}]")
-        names = frozenset(topics)
+        names = frozenset(check_topic_name(topic) for topic in topics)
         if bool(names) == (pattern is not None):
             raise IllegalStateError("subscribe takes either topics or a pattern, and one of them")
         if listener is not None and not isinstance(listener, ConsumerRebalanceListener):

@@ -7,11 +7,24 @@ cdef enum:
     KEY_BYTES_MAX = 1048576
     NOT_HELD = -1 # length of a Py_buffer that needs no release
 
+#: of a timestamp: in nanoseconds it has 63 bits
+cdef int64_t MILLISECONDS_MAX = 9223372036854
+
 
 cdef inline int64_t realtime_ns() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_REALTIME, &now)
     return now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef int64_t timestamp_ns(object timestamp_ms) except -1:
+    """Nanoseconds of a time that the program gives; None is now."""
+    if timestamp_ms is None:
+        return realtime_ns()
+    if not 0 <= timestamp_ms <= MILLISECONDS_MAX: # a NaN is neither
+        raise ValueError(f"timestamp_ms is {timestamp_ms!r}; it counts milliseconds since 1970, "
+                         f"at most {MILLISECONDS_MAX}")
+    return <int64_t>(timestamp_ms * 1000000)
 
 
 @cython.final
@@ -94,10 +107,13 @@ cdef class ProducerCore:
     cdef HotLog choose(self, Route route, object partition, object key, uint64_t size):
         cdef Py_ssize_t index
         if partition is not None:
-            index = partition
+            try:
+                index = partition
+            except OverflowError:
+                index = -1
             if not 0 <= index < route.count:
                 raise _errors.UnknownTopicOrPartitionError(
-                    f"topic {route.topic!r} has partitions 0..{route.count - 1}, not {index}")
+                    f"topic {route.topic!r} has partitions 0..{route.count - 1}, not {partition}")
         elif key is None:
             route.sticky_bytes -= size + sizeof(bus_frame)
             if route.sticky_bytes < 0:
@@ -143,8 +159,7 @@ cdef class ProducerCore:
             value = self.value_serializer(value)
         packed = self._encode_headers(headers) if headers else None
         record.attributes = 0
-        record.timestamp = realtime_ns() if timestamp_ms is None \
-            else <int64_t>(timestamp_ms * 1000000)
+        record.timestamp = timestamp_ns(timestamp_ms)
         key_buffer.len = value_buffer.len = NOT_HELD
         try:
             self.describe_key(key, packed, &record, &key_buffer)

@@ -1,0 +1,1 @@
+"""What holds for every handle: Ctrl-C, close(), fork, pickle and threads."""
