@@ -17,7 +17,7 @@ from tests.faults.plan import plan_round
 from tests.faults.report import page, text
 
 #: Files of one run: some seconds of work for three workers.
-FILES = 200
+FILES = 120
 
 
 def _parse() -> argparse.Namespace:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from bus.autostart import environment
 from bus.structs import TopicPartition
 from tests.buses import bus_ids, end_bus, shared_objects
@@ -98,7 +100,7 @@ class DemoRound:
         try:
             while main.poll() is None:
                 self._see(witness)
-                if waiting and self._is_due(waiting[0], witness, began):
+                if waiting and self._is_due(waiting[0], witness, began, main.pid):
                     self._strike(waiting.pop(0), main)
                 if time.monotonic() - began > HANG_S:
                     self._dump(main)
@@ -130,10 +132,13 @@ class DemoRound:
             self.result.recoveries.append(time.monotonic() - self._killed_at)
             self._killed_at = None
 
-    def _is_due(self, due: Kill, witness: Witness, began: float) -> bool:
-        """True once the records are there and the delay is over."""
+    def _others(self, main_pid: int) -> list[tuple[str, psutil.Process]]:
+        return [(role, one) for role, one in processes(self._path) if one.pid != main_pid]
+
+    def _is_due(self, due: Kill, witness: Witness, began: float, main_pid: int) -> bool:
+        """True once the records are there, or at first any process, and the delay is over."""
         if due.after == 0.0:
-            return time.monotonic() - began >= due.delay_s
+            return time.monotonic() - began >= due.delay_s and bool(self._others(main_pid))
         if witness.count < due.after * 2 * self._files:
             return False
         until = time.monotonic() + due.delay_s
@@ -143,7 +148,7 @@ class DemoRound:
 
     def _strike(self, due: Kill, main: "subprocess.Popen[bytes]") -> None:
         """Kill one process of that role, or any of the bus if there is none yet, or no more."""
-        alive = [(role, one) for role, one in processes(self._path) if one.pid != main.pid]
+        alive = self._others(main.pid)
         targets = [(role, one) for role, one in alive if role == due.role] or alive
         if due.role in (MAIN, ALL):
             main.kill()

@@ -26,43 +26,34 @@ MAX_BLOCK_MS = 400
 
 
 @pytest.fixture
-def dead(bus_dir: Path) -> Iterator[int]:
-    """A bus with topic "t" whose broker has just been killed; its pid."""
+def first(bus_dir: Path) -> Iterator[Broker]:
+    """A broker that the test kills; its topic "t" has small segments."""
     broker = Broker(bus_dir).start()
     create_topic(bus_dir, segment_bytes=MIB, hot_bytes=4 * MIB)
-    pid = broker.pid
-    kill_broker(broker)
-    yield pid
+    yield broker
     broker.stop()
 
 
-def start_and_kill(path: Path, **configs: int) -> Broker:
-    broker = Broker(path).start()
-    create_topic(path, **configs)
-    return broker
-
-
-def test_a_producer_that_must_roll_starts_a_new_broker(bus_dir: Path) -> None:
-    broker = start_and_kill(bus_dir, segment_bytes=MIB, hot_bytes=4 * MIB)
+def test_a_producer_that_must_roll_starts_a_new_broker(bus_dir: Path, first: Broker) -> None:
     with bus.Producer(bus_dir) as producer:
         producer.send("t", b"first").get(timeout=10)
-        kill_broker(broker)
+        kill_broker(first)
         futures = [producer.send("t", VALUE) for _ in range(MANY)]
         assert [one.get(timeout=30).offset for one in futures] == list(range(1, MANY + 1))
         assert answers(bus_dir)
-        assert status(bus_dir)["broker"]["pid"] != broker.pid
+        assert status(bus_dir)["broker"]["pid"] != first.pid
         assert status(bus_dir)["counters"]["partitions_adopted"] == 1
-    broker.stop()
 
 
-def test_without_autostart_a_producer_that_must_roll_names_the_dead_broker(bus_dir: Path) -> None:
-    broker = start_and_kill(bus_dir, segment_bytes=MIB, hot_bytes=4 * MIB)
-    pid = broker.pid
+def test_without_autostart_a_producer_that_must_roll_names_the_dead_broker(
+    bus_dir: Path, first: Broker
+) -> None:
+    pid = first.pid
     producer = bus.Producer(bus_dir, acks=1, max_block_ms=MAX_BLOCK_MS, autostart=False)
     consumer = bus.Consumer(
         "t", bootstrap_servers=bus_dir, auto_offset_reset="earliest", autostart=False
     )
-    kill_broker(broker)
+    kill_broker(first)
     stored = 0
     with pytest.raises(BackpressureError, match=rf"new hot segment.*broker \(pid {pid}\)"):
         while stored < MANY:
@@ -88,9 +79,9 @@ def read(consumer: bus.Consumer, count: int) -> list[int]:
     return found
 
 
-def test_a_blocked_producer_goes_on_when_a_broker_is_started(bus_dir: Path, fork: Fork) -> None:
-    broker = start_and_kill(bus_dir, segment_bytes=MIB, hot_bytes=4 * MIB)
-
+def test_a_blocked_producer_goes_on_when_a_broker_is_started(
+    bus_dir: Path, first: Broker, fork: Fork
+) -> None:
     def send(report: Report) -> None:
         with bus.Producer(bus_dir, acks=1, autostart=False) as producer:
             producer.send("t", VALUE)
@@ -100,16 +91,15 @@ def test_a_blocked_producer_goes_on_when_a_broker_is_started(bus_dir: Path, fork
 
     child = fork(send)
     assert child.next() == "attached"
-    kill_broker(broker)
+    kill_broker(first)
     with bus.Broker(bus_dir):
         assert [child.next() for _ in range(MANY)] == list(range(1, MANY + 1))
         assert child.wait() == 0
-    broker.stop()
 
 
-def test_a_group_hands_over_while_the_broker_is_dead(bus_dir: Path, fork: Fork) -> None:
-    broker = start_and_kill(bus_dir)
-
+def test_a_group_hands_over_while_the_broker_is_dead(
+    bus_dir: Path, first: Broker, fork: Fork
+) -> None:
     def consume(report: Report) -> None:
         consumer = member(bus_dir)
         while not consumer.assignment():
@@ -121,14 +111,13 @@ def test_a_group_hands_over_while_the_broker_is_dead(bus_dir: Path, fork: Fork) 
     child = fork(consume)
     assert child.next() == "assigned"
     with member(bus_dir) as heir, bus.Producer(bus_dir, autostart=False) as producer:
-        kill_broker(broker)
+        kill_broker(first)
         child.kill()
         offset = producer.send("t", b"x").get(timeout=10).offset
         assert read(heir, 1) == [offset]
         heir.commit()
         assert heir.committed(TopicPartition("t", 0)) == offset + 1
     assert not answers(bus_dir)
-    broker.stop()
 
 
 def member(path: Path) -> bus.Consumer:
@@ -142,7 +131,8 @@ def member(path: Path) -> bus.Consumer:
     )
 
 
-def test_new_clients_are_told_that_no_broker_runs(bus_dir: Path, dead: int) -> None:
+def test_new_clients_are_told_that_no_broker_runs(bus_dir: Path, first: Broker) -> None:
+    kill_broker(first)
     with pytest.raises(BrokerNotRunningError, match="bus serve"):
         bus.Producer(bus_dir, autostart=False)
 
@@ -150,7 +140,7 @@ def test_new_clients_are_told_that_no_broker_runs(bus_dir: Path, dead: int) -> N
 def test_replicas_without_clients_end_and_the_next_start_leaves_nothing(bus_dir: Path) -> None:
     with bus.Producer(bus_dir) as producer:
         producer.send("t", b"x").get(timeout=10)
-        [broker] = [process for role, process in processes(bus_dir) if role == BROKER]
+        [broker] = processes_of(bus_dir, BROKER)
         kill([broker])
         orphans = [process.pid for role, process in processes(bus_dir) if role == REPLICA]
         assert orphans
