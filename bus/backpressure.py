@@ -81,8 +81,8 @@ class Backpressure:
         left_ms = (deadline_ns - time.monotonic_ns()) / 1e6
         if left_ms <= 0:
             raise BackpressureError(self._reason(partition, status, detail))
-        if status in (WAIT_SPARE, WAIT_OFFSETS):
-            self.attention(partition, detail if status == WAIT_SPARE else 0)
+        if status == WAIT_OFFSETS:  # for a spare, the append itself has asked
+            self.attention(partition, 0)
         if status == WAIT_READER and self._reap(partition, detail):
             return
         partition.wait_space(min(left_ms, SLICE_MS))

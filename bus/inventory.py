@@ -272,8 +272,7 @@ class Inventory:
         `need` is the size in bytes of the hot file that a producer waits for.
         """
         self.reserve_offsets(partition)
-        if need or is_filling(partition.log):
-            self.rings.feed(partition.log, need)
+        self.rings.feed(partition.log, need, ahead=is_filling(partition.log))
 
     def tend_all(self) -> None:
         """Looks after every partition whose log has moved since the last look."""

@@ -61,25 +61,27 @@ class Rings:
         self.spares_made = 0
         self.spares_failed = 0
 
-    def feed(self, log: Partition, need: int = 0) -> int:
+    def feed(self, log: Partition, need: int = 0, *, ahead: bool = True) -> int:
         """Makes the spare that the partition wants, takes out what is useless; count made.
 
         `need` is the size in bytes that a producer waits for; 0: just the next spare. A full
-        hot filesystem is reported once, and tried again at the next call.
+        hot filesystem is reported once, and tried again at the next call. With `ahead` false
+        the partition is far from its next segment: it gets a file only for a useless one.
         """
-        self._remove_surplus(log, need)
-        made = 0
+        removed = self._remove_surplus(log, need)
+        if not (need or ahead or removed):
+            return 0
         size = log.spare_wanted(need)
-        if size and self._add(log, size):
-            made = 1
-        return made
+        return int(size > 0 and self._add(log, size))
 
-    def _remove_surplus(self, log: Partition, need: int) -> None:
+    def _remove_surplus(self, log: Partition, need: int) -> int:
         """Free files that are too small for what is needed make room for one that is not."""
-        for serial in log.surplus(need):
+        serials = log.surplus(need)
+        for serial in serials:
             name = segment_file_name(log.topic_id, log.partition, serial)
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._hot_fd)
+        return len(serials)
 
     def _add(self, log: Partition, size: int) -> bool:
         serial = self._next_serial

@@ -21,7 +21,7 @@ cdef class Cursor:
     cdef Pin pin
     cdef public bint check_crcs
     cdef public bint durable_only
-    cdef readonly uint64_t gaps   # records lost to overflow=drop or to a gap in the log
+    cdef readonly uint64_t gaps   # records lost to overflow=drop
 
     def __init__(self, HotLog log not None, str topic not None, uint64_t offset, *,
                  uint64_t generation=0, owner=None, bint check_crcs=True, bint durable_only=False,
@@ -46,6 +46,8 @@ cdef class Cursor:
     def close(self):
         """Lets go of the partition; records that are still held stay readable."""
         self.pin = None
+        if self.reader is not None:
+            self.reader.end()
         self.reader = None
 
     def seek(self, uint64_t offset):
@@ -78,7 +80,7 @@ cdef class Cursor:
 
     cdef Pin pin_hot(self, uint64_t number):
         """A pin on a hot segment, or None when it is not in the ring (any more)."""
-        cdef int slot = bus_slot_of(self.log.control, number)
+        cdef int slot = bus_slot_of(self.log.control, number) if number else -1
         cdef Pin pin
         if slot < 0 or not self.reader.pin(slot, number):
             return None
@@ -174,8 +176,7 @@ cdef class Cursor:
                     f"offsets {self.offset} to {segment.previous_end - 1} are missing: their "
                     "segment file is gone; run 'bus check', or seek past them",
                     segment=str(number - 1), offset=self.offset, reason="missing segment")
-            self.gaps += segment.base_offset - self.offset
-            self.offset = segment.base_offset
+            self.offset = segment.base_offset # in between, offsets were never given out
             return False
         position = bus_find_offset(pin.mapping.base, limit, self.offset)
         if position == 0:
@@ -303,7 +304,8 @@ cdef class Cursor:
         while offset < end:
             number = self.hot_candidate(offset, tail, &base)
             pin = self.pin_hot(number)
-            if pin is None:
+            if pin is None: # the segment left the ring just now: look again
+                tail = bus_log_end(self.log.control, &end)
                 continue
             if bus_find_time(pin.mapping.base, self.hot_limit(pin, number, tail), timestamp_ns,
                              &offset, &found):

@@ -139,9 +139,9 @@ cdef class HotLog:
                 before = out.done
                 self.sent_end = out.last_offset + 1
                 bus_wake(&self.control.data, &self.bells.bells)
-            if out.attention:
-                out.attention = 0
+            if out.attention and (status == BUS_APPENDED or not armed): # once a round
                 self.attention(self, out.detail if status == BUS_WAIT_SPARE else 0)
+            out.attention = 0
             if status == BUS_APPENDED:
                 return 0
             if status == BUS_NEED_MAP:

@@ -42,6 +42,12 @@ cdef class ReaderSlot:
             bus_wake(&self.log.control.space, &self.log.bells.bells)
         self.slot = NULL
 
+    cdef void end(self) noexcept:
+        """No producer need wait for this reader any more; its pins stay until they are dropped."""
+        if self.slot != NULL and self.born == forks:
+            bus_store32_release(&self.slot.flags, 0)
+            bus_wake(&self.log.control.space, &self.log.bells.bells)
+
     cdef void publish(self, uint64_t position) noexcept:
         """Everything below has been consumed; a producer that waits for that is woken."""
         if self.slot.position == position:

@@ -65,16 +65,20 @@ static enum bus_append_status may_retire(const bus_partition *control, int slot,
     return BUS_APPENDED;
 }
 
-static void retire(bus_partition *control, int slot) {
-    if (bus_load32_relaxed(&control->flags) & BUS_FLAG_DROP) {
-        bus_ring_slot *old = &control->ring[slot];
-        uint64_t high = at_most(bus_load_acquire(&control->readers_high), BUS_READERS);
-        for (uint64_t i = 0; i < high; i++) {
-            uint64_t position = bus_load_acquire(&control->readers[i].position);
-            if (bus_load32_acquire(&control->readers[i].owner) && position < old->end_offset)
-                control->dropped_records += old->end_offset - at_least(position, old->base_offset);
-        }
+/* Records that an attached reader had not read when overflow=drop overwrote them. */
+static void count_dropped(bus_partition *control, const bus_ring_slot *old) {
+    uint64_t high = at_most(bus_load_acquire(&control->readers_high), BUS_READERS);
+    for (uint64_t i = 0; i < high; i++) {
+        uint64_t position = bus_load_acquire(&control->readers[i].position);
+        if (bus_load32_acquire(&control->readers[i].owner) && position < old->end_offset)
+            control->dropped_records += old->end_offset - at_least(position, old->base_offset);
     }
+}
+
+static void retire(bus_partition *control, int slot) {
+    uint32_t flags = bus_load32_relaxed(&control->flags);
+    if (flags & BUS_FLAG_DROP && !(flags & BUS_FLAG_REPLICATED))
+        count_dropped(control, &control->ring[slot]);
     bus_store_release(&control->ring_numbers[slot], 0);
     bus_fence_full(); /* pairs with the fence in bus_pin: a pin set before it is seen below */
 }
@@ -134,9 +138,10 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
 uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need) {
     uint64_t total = bus_ring_total(control), hot = bus_load_relaxed(&control->hot_bytes);
     uint64_t target = bus_ring_target(control);
+    int awaited = need ? bus_ring_available(control, need) : -1; /* a producer is about to take it */
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
         bus_ring_slot *file = &control->ring[slot];
-        if (!holds_nothing(control, slot)) continue;
+        if (slot == awaited || !holds_nothing(control, slot)) continue;
         int small = total + target > hot && file->bytes < target;
         small |= file->bytes < need;
         if (!small && total <= hot && !bus_is_pinned(control, slot)) continue;
