@@ -344,5 +344,6 @@ class Fetcher:
         """In a forked child: forget the parent's readers and membership; touch nothing shared."""
         self.readers = {}
         self._unplaced = set()
+        self._lease.pass_on()
         if self.session is not None:
             self.session.close()

@@ -12,6 +12,12 @@ class Lease:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._ends = True
 
     def __del__(self) -> None:
-        self.client.close()
+        if self._ends:
+            self.client.close()
+
+    def pass_on(self) -> None:
+        """In a forked child: the client lives on under another lease."""
+        self._ends = False

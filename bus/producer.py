@@ -227,19 +227,28 @@ class Producer(ProducerCore):
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent so far is as safe as `acks` says, at most `timeout` seconds.
 
-        Raises BusTimeoutError, ReplicaFailedError, ClosedError.
+        Raises BusTimeoutError, ReplicaFailedError, ClosedError; UnknownTopicOrPartitionError, once,
+        when a topic was deleted with records on their way. All other partitions are done then.
         """
         if self._closed:
             raise ClosedError("the producer is closed; make another one")
         if self._options.acks != "all":
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        for log in list(self._partitions.values()):
-            if log.sent_end == 0 or not log.flags & _REPLICATED:
+        failure: BusError | None = None
+        for key, log in list(self._partitions.items()):
+            if log.high_watermark >= log.sent_end or not log.flags & _REPLICATED:
                 continue
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if log.high_watermark < log.sent_end:
+            try:
                 self._wait_durable(log, log.sent_end - 1, left)
+            except UnknownTopicOrPartitionError as error:
+                self._partitions.pop(key, None)
+                failure = error
+            except BusError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _when_done(
         self,

@@ -117,7 +117,7 @@ cdef class ProducerCore:
         elif key is None:
             route.sticky_bytes -= size + sizeof(bus_frame)
             if route.sticky_bytes < 0:
-                route.sticky_bytes = self.sticky_bytes
+                route.sticky_bytes = self.sticky_bytes - size - sizeof(bus_frame)
                 route.sticky = (route.sticky + 1) % route.count
             index = route.sticky
         elif route.count == 1:

@@ -90,9 +90,7 @@ def test_deleted_records_cannot_be_read_and_the_rest_can(bus_dir: Path, broker: 
 def test_a_position_that_was_deleted_follows_the_policy(bus_dir: Path, broker: Broker) -> None:
     create_topic(bus_dir)
     fill(bus_dir, 20)
-    readers = {
-        reset: reader(bus_dir, auto_offset_reset=reset) for reset in ("earliest", "latest")
-    }
+    readers = {reset: reader(bus_dir, auto_offset_reset=reset) for reset in ("earliest", "latest")}
     strict = reader(bus_dir, auto_offset_reset="none", group_id="strict")
     try:
         for consumer in readers.values():

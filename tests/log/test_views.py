@@ -126,9 +126,7 @@ def test_dropping_the_last_record_lets_the_segment_be_used_again(bus_dir: Path, 
         assert [bool(slot.pins) for slot in hot_log(producer).readers()] == [False]
 
 
-def test_the_pins_of_a_killed_process_are_taken_back(
-    bus_dir: Path, topic: str, fork: Fork
-) -> None:
+def test_the_pins_of_a_killed_process_are_taken_back(bus_dir: Path, topic: str, fork: Fork) -> None:
     def hold(report: Report) -> None:
         consumer = reader(bus_dir)
         records = consumer.poll(10_000)[T0]
