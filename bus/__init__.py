@@ -45,7 +45,7 @@ _WHERE = {
     "TopicPartition": "bus.structs",
 }
 
-__all__ = ["__version__", "errors", *_WHERE]  # noqa: PLE0604 - names, all of them
+__all__ = ["__version__", "errors", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
