@@ -1,6 +1,10 @@
 """`bus demo` and `bus bench`: the main job, small; and what equal totals mean."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from bus.cli.demo import differences
 from bus.demo.corpus import standard_library
 from bus.demo.tally import Tally, count_tokens
 from tests.cli.runs import answer, run
+from tests.waiting import eventually
 
 
 def test_the_demo_agrees_with_a_plain_loop_after_a_kill(bus_dir: Path) -> None:
@@ -30,6 +35,25 @@ def test_the_demo_has_a_bus_of_its_own_and_removes_it(
     ran = run("demo", "--files", "20", "--no-kill")
     assert ran.exit_code == 0, ran.output
     assert "plain loop" in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_the_demo_and_leaves_nothing(tmp_path: Path) -> None:
+    # A background job of a shell ignores SIGINT, and so would its children.
+    script = (
+        "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " sys.argv[1:] = ['demo']; runpy.run_module('bus', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        eventually(lambda: list(tmp_path.glob("*/broker.sock")), 30, "the demo's bus runs")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert b"bus: interrupted" in process.stderr.read()
     assert list(tmp_path.iterdir()) == []
 
 
