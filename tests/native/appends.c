@@ -83,7 +83,8 @@ static void every_offset_and_every_time_is_found(void) {
         uint64_t position = bus_find_offset(base, limit, wanted);
         CHECK(position);
         CHECK_EQUAL(((const bus_frame *)(base + position))->offset, wanted);
-        CHECK_EQUAL(bus_find_time(base, limit, (int64_t)(10 * wanted) - 3, &offset, &time), position);
+        int64_t after = (int64_t)(10 * wanted) - 3;
+        CHECK_EQUAL(bus_find_time(base, limit, after, &offset, &time), position);
         CHECK_EQUAL(offset, wanted);
     }
     CHECK_EQUAL(bus_find_offset(base, limit, next + 1), 0);

@@ -78,7 +78,8 @@ static void a_checksum_can_be_carried_on(void) {
 static void a_frames_checksum_covers_all_but_itself_and_then_the_seed(void) {
     bus_frame frame;
     uint64_t state = 3, seed = 0x1122334455667788ull;
-    for (size_t i = 0; i < sizeof frame; i++) ((uint8_t *)&frame)[i] = (uint8_t)check_random(&state);
+    uint8_t *bytes = (uint8_t *)&frame;
+    for (size_t i = 0; i < sizeof frame; i++) bytes[i] = (uint8_t)check_random(&state);
     uint32_t wanted = bus_crc32c_table(0x1234, &frame.size, 4);
     wanted = bus_crc32c_table(wanted, &frame.offset, sizeof frame - 8);
     wanted = bus_crc32c_table(wanted, &seed, 8);

@@ -13,7 +13,8 @@
 #define SECOND ((int64_t)1000000000)
 
 static bus_mutex *shared_lock(void) {
-    bus_mutex *lock = mmap(NULL, BUS_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int flags = MAP_SHARED | MAP_ANONYMOUS;
+    bus_mutex *lock = mmap(NULL, BUS_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
     CHECK(lock != MAP_FAILED);
     CHECK_EQUAL(bus_lock_create(lock), 0);
     return lock;
@@ -89,11 +90,12 @@ static void check_whole_log(stage *stage) {
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
         uint64_t number = stage->control->ring_numbers[slot];
         if (!number || number > BUS_TAIL_NUMBER(tail)) continue;
-        const bus_segment *segment = (const bus_segment *)stage_segment(stage, slot);
+        const uint8_t *base = stage_segment(stage, slot);
+        const bus_segment *segment = (const bus_segment *)base;
         int active = number == BUS_TAIL_NUMBER(tail);
         uint64_t limit = active ? BUS_TAIL_POSITION(tail) : segment->bytes;
         bus_scan scan;
-        bus_scan_frames((const uint8_t *)segment, BUS_DATA_START, limit, segment->base_offset, &scan);
+        bus_scan_frames(base, BUS_DATA_START, limit, segment->base_offset, &scan);
         CHECK_EQUAL(scan.error, BUS_FRAME_GOOD);
         CHECK_EQUAL(scan.sealed, !active);
         if (active) CHECK_EQUAL(scan.next_offset, next);

@@ -1,4 +1,4 @@
-/* stage.h: a partition on a stage of its own: memory instead of files, and a broker that makes them.
+/* stage.h: a partition on a stage of its own: memory instead of files, and who makes them.
  *
  * The memory of a segment is allocated exactly, so that the address sanitizer sees a byte too far.
  */

@@ -140,7 +140,8 @@ static void *watch_the_end(void *argument) {
     while (last_end < TOTAL) {
         uint64_t end, tail = bus_log_end(task->stage->control, &end);
         CHECK(end >= last_end && tail >= last_tail);
-        CHECK((tail == last_tail) == (end == last_end) || BUS_TAIL_POSITION(tail) == BUS_DATA_START);
+        int just_rolled = BUS_TAIL_POSITION(tail) == BUS_DATA_START;
+        CHECK((tail == last_tail) == (end == last_end) || just_rolled);
         last_end = end;
         last_tail = tail;
     }
