@@ -177,9 +177,13 @@ class Follower:
 
     def wait(self, timeout_ms: float) -> bool:
         """Sleeps until there is something to copy; True if there is."""
+        if self._source.wait_data(self._number, self._position, timeout_ms):
+            return True
+        # An idle replica gives back what the last burst took: the mapped ring, a large buffer.
+        self._source.release_mappings()
         if len(self._buffer) > CHUNK_BYTES:
-            self._grow_buffer(CHUNK_BYTES)  # an idle replica gives back what a large record took
-        return self._source.wait_data(self._number, self._position, timeout_ms)
+            self._grow_buffer(CHUNK_BYTES)
+        return False
 
     def commit(self) -> bool:
         """Syncs and publishes what was copied; False if there was nothing."""

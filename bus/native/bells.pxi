@@ -45,15 +45,16 @@ cdef class Bells:
         return self.wait_until(slot, deadline_after(timeout_ms))
 
     cdef bint wait_until(self, int slot, int64_t deadline) except -1:
-        cdef int64_t part
+        cdef int64_t part, longest = SLICE_NS
         cdef int rung = 0
         cdef uint64_t my_round = self.rounds[slot]
         self.waiting[slot] += 1
         try:
             while not rung:
-                part = slice_until(deadline)
+                part = slice_until(deadline, longest)
                 if part == 0:
                     return False
+                longest = min(2 * longest, SLICE_NS_MAX)
                 with nogil:
                     rung = bus_bell_wait(&self.bells, slot, part)
                 PyErr_CheckSignals()

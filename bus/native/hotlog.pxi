@@ -34,14 +34,17 @@ cdef class HotLog:
         try:
             size = _os.fstat(fd).st_size
             if size < <int64_t>sizeof(bus_partition):
-                raise _errors.CorruptSegmentError(f"{name} is too short ({size} bytes)")
+                raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
             self.control_mapping = Mapping(fd, sizeof(bus_partition), writable=True)
         finally:
             _os.close(fd)
         self.control = <bus_partition *>self.control_mapping.base
-        if self.control.magic != BUS_MAGIC_PARTITION or self.control.version != BUS_LAYOUT_VERSION:
+        if self.control.magic != BUS_MAGIC_PARTITION:
+            raise _errors.CorruptSegmentError(f"{name} is no control page of a partition")
+        if self.control.version != BUS_LAYOUT_VERSION:
             raise _errors.UnsupportedVersionError(
-                f"{name} was written by another version of bus; stop the bus with that version")
+                f"{name} has layout version {self.control.version}, this version of bus uses "
+                f"{BUS_LAYOUT_VERSION}; stop the bus and start it with one version only")
         if self.control.topic_id != topic_id or self.control.partition != partition:
             raise _errors.CorruptSegmentError(f"{name} belongs to another partition")
         self.log.control = self.control
@@ -108,10 +111,14 @@ cdef class HotLog:
     cdef int start_writing(self) except -1:
         """From here on mappings are writable; read-only ones live as long as they are used."""
         self.writing = True
+        self.release_mappings()
+        return 0
+
+    def release_mappings(self):
+        """Unmaps all hot segments; they are mapped again when they are needed."""
         for slot in range(BUS_RING_SLOTS):
             self.mappings[slot] = None
             self.log.map_serials[slot] = 0
-        return 0
 
     # ---- append
 

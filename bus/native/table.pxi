@@ -3,8 +3,10 @@ import os as _os
 
 from bus import errors as _errors
 
-#: A blocked call looks for signals this often, so that Ctrl-C answers within 100 ms.
+#: A signal ends a wait at once; but one that comes in the instant before the wait begins is seen
+#: only after it. So waits are cut into slices, which grow, so that an idle process hardly wakes.
 cdef int64_t SLICE_NS = 50_000_000
+cdef int64_t SLICE_NS_MAX = 800_000_000
 cdef int64_t MS = 1_000_000
 cdef int MADV_POPULATE_READ = 22
 cdef int MADV_POPULATE_WRITE = 23
@@ -65,9 +67,9 @@ cdef int64_t deadline_after(object timeout_ms) except? -1:
     return bus_now_ns() + <int64_t>min(max(timeout_ms * 1e6, 0), 9e15)
 
 
-cdef int64_t slice_until(int64_t deadline):
+cdef int64_t slice_until(int64_t deadline, int64_t longest):
     cdef int64_t left = deadline - bus_now_ns()
-    return max(<int64_t>0, min(left, SLICE_NS))
+    return max(<int64_t>0, min(left, longest))
 
 
 cdef class Mapping:
@@ -109,7 +111,7 @@ cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline
     """
     cdef int64_t part
     while result == BUS_LOCK_BUSY:
-        part = slice_until(deadline)
+        part = slice_until(deadline, SLICE_NS)
         if part == 0:
             raise _errors.LockTimeoutError(
                 f"{what} is locked by thread {bus_lock_owner(lock)}, which does not let go: it is "
