@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from bus import __version__
 from bus.errors import (
     BusConfigurationError,
     BusError,
@@ -83,7 +84,7 @@ def _one_line(error: BusError) -> str:
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bus", prog_name="bus")
+@click.version_option(__version__, prog_name="bus")
 def main() -> None:
     """A message bus for the processes of one host: Kafka's semantics in shared memory.
 

@@ -22,6 +22,10 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     assert "xit codes:" in shown
 
 
+def test_the_version_is_the_package_s() -> None:
+    assert bus.__version__ in done("--version").stdout
+
+
 def test_wrong_usage_ends_with_2() -> None:
     assert run("nonsense").exit_code == 2
     assert run("topics", "nonsense").exit_code == 2
