@@ -86,6 +86,11 @@ class Frame(NamedTuple):
         return _align(end, _VALUE_ALIGN if self.attributes & _ALIGNED else _FRAME_ALIGN)
 
     @property
+    def bare_value(self) -> bool:
+        """Whether the checksum leaves the value out: large ones, in memory topics only."""
+        return bool(self.attributes & _BARE_VALUE)
+
+    @property
     def null_key(self) -> bool:
         """Whether the record has no key, which is not the same as an empty one."""
         return bool(self.attributes & _NULL_KEY)
@@ -145,7 +150,8 @@ def _wrong_crc(data: memoryview, frame: Frame, value_at: int, seed: int) -> str 
     body_at = start + HEADER_BYTES
     body_end = body_at + frame.key_length + frame.headers_length
     crc = crc32c(data[body_at:body_end]) if body_end > body_at else 0
-    crc = crc32c(data[value_at : value_at + frame.value_length], crc)
+    if not frame.bare_value:
+        crc = crc32c(data[value_at : value_at + frame.value_length], crc)
     header = bytes(data[start:body_at])
     crc = crc32c(header[:_CRC_AT] + header[_CRC_FROM:] + _SEED.pack(seed), crc)
     return None if crc == frame.crc else f"CRC32C is {crc:08x}, stored is {frame.crc:08x}"

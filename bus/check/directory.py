@@ -103,7 +103,13 @@ class _Check:
         return groups
 
     def _check_partition(self, topic: CheckedTopic, partition: int) -> None:
-        expected = Expected(self.directory.bus_id, topic.id, partition, dense=topic.dense)
+        expected = Expected(
+            self.directory.bus_id,
+            topic.id,
+            partition,
+            dense=topic.dense,
+            bare_values=not topic.replicated,
+        )
         hot = self._read_hot(topic, partition, expected)
         if hot:
             self.ends[topic.id, partition] = hot.log_end_offset

@@ -8,7 +8,7 @@ is compared before and after), because what was read then belongs to no single m
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bus.check.damage import Findings
@@ -237,9 +237,7 @@ def _check_slot(
 
 def _wanted(hot: HotPartition, slot: HotSlot, expected: Expected) -> Expected:
     end = hot.tail[1] if slot.number == hot.tail[0] else None
-    return Expected(
-        expected.bus_id, expected.topic_id, expected.partition, _EVERYTHING, end, expected.dense
-    )
+    return replace(expected, certain_offset=_EVERYTHING, certain_end=end)
 
 
 def _check_against_slot(

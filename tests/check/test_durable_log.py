@@ -103,6 +103,16 @@ def test_a_frame_with_a_wrong_offset_is_found(tmp_path: Path) -> None:
     assert damages == [Damage(FILE, position, "frame has offset 2, expected 1")]
 
 
+def test_a_durable_value_without_checksum_is_found(tmp_path: Path) -> None:
+    segment = filled(2)
+    position = segment.position
+    unprotected = frame(position, 2, value=b"", attributes=0x0400)
+    segment.data[position : position + len(unprotected)] = unprotected
+    segment.position, segment.next_offset = position + len(unprotected), 3
+    what = "the value has no checksum, in a replicated topic"
+    assert check_one(tmp_path, segment) == [Damage(FILE, position, what)]
+
+
 @pytest.mark.parametrize(
     ("entry", "what"),
     [
