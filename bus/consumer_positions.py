@@ -179,12 +179,15 @@ class PositionedConsumer(ConsumerCore):
         """Store offsets for the group: the given ones, or the position of every partition.
 
         They survive every process at once, and power loss after the broker's next sync. Raises
-        CommitFailedError if a partition now belongs to another member, InvalidGroupIdError.
+        CommitFailedError if a partition now belongs to another member, OffsetOutOfRangeError for
+        an offset beyond the log end, InvalidGroupIdError.
         """
         with self._in_use() as fetcher:
             session = self._session(fetcher)
             if offsets is None:
                 offsets = fetcher.positions_of(fetcher.readers)
+            for tp, value in offsets.items():
+                fetcher.positions.check(tp, value.offset)
             if offsets:
                 session.commit(offsets)
 

@@ -303,9 +303,12 @@ class Fetcher:
     def positions_of(
         self, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """The next offset of each partition that is being read."""
-        mine = [tp for tp in partitions if tp in self.readers]
-        return {tp: OffsetAndMetadata(self.readers[tp].offset) for tp in mine}
+        """The next offset of each partition that is being read, for a commit."""
+        mine = {tp: self.readers[tp] for tp in partitions if tp in self.readers}
+        return {  # a seek may have gone beyond the end, where nothing is to be committed
+            tp: OffsetAndMetadata(min(reader.offset, reader.log.log_end_offset))
+            for tp, reader in mine.items()
+        }
 
     def auto_commit(self) -> None:
         """Commit all positions, if the consumer commits by itself."""

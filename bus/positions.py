@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from bus.client import Client
-from bus.errors import NoOffsetForPartitionError
+from bus.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from bus.log import PartitionReader
 from bus.native.core import Partition
 from bus.options import OffsetReset
@@ -32,6 +32,15 @@ class Positions:
         if durable:
             return {tp: log.high_watermark for tp, log in logs.items()}
         return {tp: log.log_end_offset for tp, log in logs.items()}
+
+    def check(self, partition: TopicPartition, offset: int) -> None:
+        """Raise OffsetOutOfRangeError for an offset that no record will have next."""
+        end = self.log(partition).log_end_offset
+        if not 0 <= offset <= end:
+            raise OffsetOutOfRangeError(
+                f"cannot commit offset {offset} of {partition.topic}-{partition.partition}: the log"
+                f" ends at {end}"
+            )
 
     def start(self, partition: TopicPartition, reset: OffsetReset) -> int:
         """Where reading begins without a committed offset. Raises NoOffsetForPartitionError."""

@@ -17,6 +17,7 @@ from bus.errors import (
     IllegalStateError,
     InvalidGroupIdError,
     NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
 from bus.structs import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
@@ -388,6 +389,8 @@ def test_commits_are_kept_per_group_with_their_metadata(
     with reader(topic, "t", group_id="g") as again, reader(topic, "t", group_id="h") as other:
         assert again.position(T0) == 4
         assert other.position(T0) == 0
+        with pytest.raises(OffsetOutOfRangeError, match="ends at 10"):
+            other.commit({T0: OffsetAndMetadata(11)})
     with reader(topic, "t") as alone, pytest.raises(InvalidGroupIdError, match="group_id"):
         alone.commit()
 
@@ -405,6 +408,13 @@ def test_closing_commits_what_was_read_unless_told_not_to(
     consumer.close(autocommit=False)
     with reader(topic, "t", group_id="g") as last:
         assert last.position(T0) == 3
+
+
+def test_a_seek_beyond_the_end_is_not_committed(topic: Path) -> None:
+    with reader(topic, "t", group_id="g") as consumer:
+        consumer.seek(T0, 1000)
+    with reader(topic, "t", group_id="g") as again:
+        assert again.committed(T0) == 0
 
 
 def test_an_automatic_commit_covers_only_what_the_program_is_done_with(
