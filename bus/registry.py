@@ -11,7 +11,9 @@ so the next one does it again.
 
 import logging
 import os
+import time
 from collections.abc import Callable
+from typing import Final
 
 from bus.config import CLIENTS_MAX
 from bus.directory import BusDirectory
@@ -30,6 +32,10 @@ from bus.liveness import (
 
 logger = logging.getLogger(__name__)
 
+#: Between a closed socket and the next look at its lock; doubled each time, in seconds.
+FIRST_DELAY_S: Final = 0.001
+LAST_DELAY_S: Final = 0.1
+
 #: Called with the slot and the generation of a client that is proven dead.
 Reaper = Callable[[int, int], None]
 
@@ -43,6 +49,8 @@ class Registry:
         self.lock_fd = directory.open_clients_lock()
         self._reaper = reaper
         self._connected: dict[int, int] = {}  # slot -> generation of clients with a connection
+        #: slot -> when to look again, on the monotonic clock, and how long that wait is
+        self._dying: dict[int, tuple[float, float]] = {}
         #: clients that died without saying goodbye
         self.reaped = 0
 
@@ -73,7 +81,26 @@ class Registry:
         """The socket of a client is closed: reap it if it is dead."""
         if self._connected.get(slot) == generation:
             del self._connected[slot]
-        self.probe(slot)
+        if not self.probe(slot) and client_row(self._control, slot).attached:
+            self._dying[slot] = (time.monotonic() + FIRST_DELAY_S, FIRST_DELAY_S)
+
+    def next_probe_s(self) -> float | None:
+        """When `probe_dying` is due, on the monotonic clock; None: nobody is dying."""
+        return min((due for due, _ in self._dying.values()), default=None)
+
+    def probe_dying(self, now: float) -> None:
+        """Looks again at clients whose socket is closed while their lock is still held.
+
+        The kernel closes a dying process's files one by one, so this takes an instant. Who is
+        still there after LAST_DELAY_S has closed the socket alone, and is left to `probe_all`.
+        """
+        for slot, (due, delay) in list(self._dying.items()):
+            if due > now:
+                continue
+            if self.probe(slot) or delay > LAST_DELAY_S:
+                del self._dying[slot]
+            else:
+                self._dying[slot] = (now + 2 * delay, 2 * delay)
 
     # -------------------------------------------------------------------------------- reaping
 

@@ -175,6 +175,7 @@ class Supervisor:
                 callback: Callable[[], None] = key.data
                 callback()
             now = time.monotonic()
+            self._registry.probe_dying(now)
             if now - self._last_tick_s >= TICK_S:
                 self._last_tick_s = now
                 self._tick(now)
@@ -183,6 +184,9 @@ class Supervisor:
 
     def _timeout_s(self) -> float:
         due = self._last_tick_s + TICK_S - time.monotonic()
+        next_probe_s = self._registry.next_probe_s()
+        if next_probe_s is not None:
+            due = min(due, next_probe_s - time.monotonic())
         next_start_s = self._keeper.next_start_s()
         if next_start_s is not None and self._stop_deadline_s is None:
             due = min(due, next_start_s)
