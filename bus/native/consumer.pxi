@@ -96,7 +96,7 @@ cdef class ConsumerCore:
         if self.born != forks:
             try:
                 self._revive()
-            except:
+            except BaseException:
                 self.leave()
                 raise
         return 0

@@ -4,7 +4,6 @@ import random
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,39 +14,16 @@ from bus.errors import (
     ClosedError,
     CorruptRecordError,
     IllegalStateError,
-    InvalidGroupIdError,
     NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
-from bus.structs import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
+from bus.structs import OffsetAndTimestamp, TopicPartition
 from tests.broker.rig import ask, create_topic
+from tests.consumer.rig import T0, T1, T2, reader, values
 from tests.producer.test_futures import frozen_replica, spoil
 from tests.waiting import eventually
 
 MIB = 1 << 20
-T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
-
-
-@pytest.fixture
-def topic(bus_dir: Path, broker: Broker) -> Path:
-    create_topic(bus_dir, partitions=3)
-    return bus_dir
-
-
-@pytest.fixture
-def producer(topic: Path) -> Any:
-    with bus.Producer(topic) as made:
-        yield made
-
-
-def reader(path: Path, *topics: str, **options: Any) -> bus.Consumer:
-    options = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 5000} | options
-    return bus.Consumer(*topics, bootstrap_servers=path, **options)
-
-
-def values(found: Any) -> list[bytes]:
-    return [record.value for records in found.values() for record in records]
 
 
 # ------------------------------------------------------------------------------ what is read
@@ -366,66 +342,3 @@ def test_another_thread_may_not_use_a_consumer_that_is_busy(topic: Path) -> None
             eventually(lambda: consumer.assignment() and None, 0.9)
         thread.join()
         assert consumer.assignment() == {T0, T1, T2}
-
-
-# ------------------------------------------------------------------------------------- commits
-
-
-def test_commits_are_kept_per_group_with_their_metadata(
-    topic: Path, producer: bus.Producer
-) -> None:
-    producer.send_many("t", [b"x"] * 10, partition=0)
-    with reader(topic, "t", group_id="g", enable_auto_commit=False) as consumer:
-        assert consumer.committed(T0) is None
-        consumer.poll(0, max_records=4)
-        consumer.commit()
-        assert consumer.committed(T0) == 4
-        consumer.commit({T0: OffsetAndMetadata(7, "note")})
-        assert consumer.committed(T0, metadata=True) == OffsetAndMetadata(7, "note")
-        outcome: list[Any] = []
-        consumer.commit_async(callback=lambda *told: outcome.append(told))
-        assert outcome[0][0][T0].offset == 4
-        assert outcome[0][1] is None
-    with reader(topic, "t", group_id="g") as again, reader(topic, "t", group_id="h") as other:
-        assert again.position(T0) == 4
-        assert other.position(T0) == 0
-        with pytest.raises(OffsetOutOfRangeError, match="ends at 10"):
-            other.commit({T0: OffsetAndMetadata(11)})
-    with reader(topic, "t") as alone, pytest.raises(InvalidGroupIdError, match="group_id"):
-        alone.commit()
-
-
-def test_closing_commits_what_was_read_unless_told_not_to(
-    topic: Path, producer: bus.Producer
-) -> None:
-    producer.send_many("t", [b"x"] * 10, partition=0)
-    consumer = reader(topic, "t", group_id="g")
-    consumer.poll(0, max_records=3)
-    consumer.close()
-    consumer = reader(topic, "t", group_id="g")
-    assert consumer.position(T0) == 3
-    consumer.poll(0, max_records=3)
-    consumer.close(autocommit=False)
-    with reader(topic, "t", group_id="g") as last:
-        assert last.position(T0) == 3
-
-
-def test_a_seek_beyond_the_end_is_not_committed(topic: Path) -> None:
-    with reader(topic, "t", group_id="g") as consumer:
-        consumer.seek(T0, 1000)
-    with reader(topic, "t", group_id="g") as again:
-        assert again.committed(T0) == 0
-
-
-def test_an_automatic_commit_covers_only_what_the_program_is_done_with(
-    topic: Path, producer: bus.Producer
-) -> None:
-    producer.send_many("t", [b"x"] * 10, partition=0)
-    with (
-        reader(topic, "t", group_id="g", auto_commit_interval_ms=0) as consumer,
-        reader(topic, group_id="g") as observer,
-    ):
-        consumer.poll(0, max_records=4)
-        assert observer.committed(T0) in (None, 0)
-        consumer.poll(0, max_records=2)
-        assert observer.committed(T0) == 4
