@@ -74,7 +74,7 @@ cdef class Partition(HotLog):
     # ---- the broker: files of the ring
 
     def spare_wanted(self, uint64_t need=0):
-        """Bytes of the hot file that the ring lacks now, or 0; `need`: for what a producer waits."""
+        """Bytes of the hot file that the ring lacks, or 0; `need`: what a producer waits for."""
         self.lock(SUPERVISOR_LOCK_NS)
         try:
             return bus_ring_wanted(self.control, need)

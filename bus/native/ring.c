@@ -138,7 +138,7 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
 uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need) {
     uint64_t total = bus_ring_total(control), hot = bus_load_relaxed(&control->hot_bytes);
     uint64_t target = bus_ring_target(control);
-    int awaited = need ? bus_ring_available(control, need) : -1; /* a producer is about to take it */
+    int awaited = need ? bus_ring_available(control, need) : -1; /* a producer takes it soon */
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
         bus_ring_slot *file = &control->ring[slot];
         if (slot == awaited || !holds_nothing(control, slot)) continue;
