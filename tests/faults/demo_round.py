@@ -24,7 +24,7 @@ from bus.autostart import environment
 from bus.structs import TopicPartition
 from tests.buses import bus_ids, end_bus, shared_objects
 from tests.faults.plan import ALL, KEPT, ORPHANED, OWN, Kill, Round
-from tests.faults.processes import BROKER, MAIN, kill, processes
+from tests.faults.processes import BROKER, MAIN, STARTING, kill, processes
 from tests.faults.witness import Stored, Witness, missing, read_all
 from tests.waiting import eventually
 
@@ -133,7 +133,12 @@ class DemoRound:
             self._killed_at = None
 
     def _others(self, main_pid: int) -> list[tuple[str, psutil.Process]]:
-        return [(role, one) for role, one in processes(self._path) if one.pid != main_pid]
+        """All but the main process. A child that has not turned to its program looks like that."""
+        return [
+            (STARTING if role == MAIN else role, one)
+            for role, one in processes(self._path)
+            if one.pid != main_pid
+        ]
 
     def _is_due(self, due: Kill, witness: Witness, began: float, main_pid: int) -> bool:
         """True once the records are there, or at first any process, and the delay is over."""

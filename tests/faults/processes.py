@@ -12,6 +12,8 @@ from tests.waiting import eventually
 #: How long a killed process may take to be gone, in seconds.
 GONE_S = 10.0
 BROKER, REPLICA, WORKER, MAIN = "broker", "replica", "worker", "main"
+#: forked by the demo, and not yet what it will be
+STARTING = "starting"
 PRODUCER, CONSUMER = "producer", "consumer"
 
 _MODULES = {

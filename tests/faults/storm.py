@@ -1,6 +1,7 @@
 """Producers and consumers with diaries, and a hail of kills on everything around one topic."""
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import bus
 from bus.autostart import environment
+from bus.directory import BusDirectory
 from tests.faults.processes import BROKER, CONSUMER, PRODUCER, REPLICA, kill, processes
 from tests.faults.sender import PARTITIONS
 
@@ -110,8 +112,10 @@ class Storm:
     # ---------------------------------------------------------------------------------- kills
 
     def rage(self, kills: int, records: int, deadline_s: float) -> None:
-        """Kills at random until so many were killed, sent and read by each group."""
+        """Kills at random until so many more were killed, sent and read by each group."""
         deadline = time.monotonic() + deadline_s
+        kills += self.kills.total()
+        records += self._progress()
         while not (self.kills.total() >= kills and self._progress() >= records):
             assert time.monotonic() < deadline, f"{self.kills}, {self._progress()} of {records}"
             self._strike()
@@ -150,6 +154,12 @@ class Storm:
         self.kills[EVERYTHING] += 1
         while targets := [process for _, process in processes(self._path)]:
             kill(targets)
+
+    def reboot(self) -> None:
+        """Everything dies, and what was in memory is gone: what a power cut leaves, and no more."""
+        self.kill_everything()
+        with BusDirectory.open(self._path) as directory:
+            shutil.rmtree(directory.default_hot_path())
 
     # -------------------------------------------------------------------------------- diaries
 

@@ -5,14 +5,12 @@ its order, nothing is in the log that nobody sent, and no group has skipped or o
 """
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import bus
-from bus.directory import BusDirectory
 from bus.structs import TopicPartition
 from tests.faults.sender import PARTITIONS, origin, payload
 from tests.faults.storm import ACKS, GROUPS, TOPIC, Acknowledged, Storm
@@ -21,6 +19,7 @@ from tests.waiting import eventually
 
 KILLS = 10
 RECORDS = 600
+REBOOTS = 3
 #: Longest storm on a machine that does other things too, in seconds.
 STORM_S = 120.0
 
@@ -120,9 +119,9 @@ def test_what_was_acknowledged_as_durable_survives_the_loss_of_all_memory_too(
     bus_dir: Path, tmp_path: Path, seed: int
 ) -> None:
     with Storm(bus_dir, tmp_path / "diaries", seed) as storm:
-        storm.rage(KILLS // 2, RECORDS // 2, STORM_S)
-    with BusDirectory.open(bus_dir) as directory:
-        shutil.rmtree(directory.default_hot_path())
+        for _ in range(REBOOTS):
+            storm.rage(KILLS // REBOOTS, RECORDS // REBOOTS, STORM_S)
+            storm.reboot()
     log = read_all(bus_dir, [TOPIC])
     durable = [one for one in storm.acknowledged() if one.acks == "all"]
     assert durable
