@@ -125,12 +125,19 @@ def environment() -> dict[str, str]:
     return environment
 
 
+def is_readable(fd: int, timeout_s: float) -> bool:
+    """Waits until there is something to read, or the end; unlike select, for any descriptor."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1e3))
+
+
 def _read_line(reader: int, deadline: float) -> bytes:
     """What the broker reports; empty if it ended without a word, or is too slow."""
     line = b""
     while not line.endswith(b"\n") and len(line) < _READY_BYTES_MAX:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
+        if left <= 0 or not is_readable(reader, left):
             return b""
         data = os.read(reader, _READY_BYTES_MAX)
         if not data:

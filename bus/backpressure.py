@@ -85,7 +85,11 @@ class Backpressure:
             self.attention(partition, 0)
         if status == WAIT_READER and self._reap(partition, detail):
             return
-        partition.wait_space(min(left_ms, SLICE_MS))
+        try:
+            partition.wait_space(min(left_ms, SLICE_MS))
+        except BrokerNotRunningError:
+            self._client.ensure()  # closed meanwhile: then that is the cause
+            raise
 
     def _reap(self, partition: Partition, index: int) -> bool:
         """Free the place of a reader whose process is proven dead."""

@@ -24,7 +24,9 @@ from bus.errors import (
     BrokerNotRunningError,
     BusConfigurationError,
     ClosedError,
+    CorruptSegmentError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
 )
 from bus.files import translate
 from bus.forks import drop_in_child
@@ -336,5 +338,7 @@ class Client:
             return Partition(here.hot.fd, topic.id, partition, here.bells, here.slot.slot)
         except FileNotFoundError:
             raise
+        except (CorruptSegmentError, UnsupportedVersionError) as error:
+            raise type(error)(f"{here.hot.path}/{error}") from error
         except OSError as error:
             raise translate(error, what) from error

@@ -177,11 +177,12 @@ class Producer(ProducerCore):
     def _wait_durable(self, log: Partition, offset: int, timeout: float | None) -> None:
         """Wait until the record is on disk. Raises BusTimeoutError, ReplicaFailedError."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        log = self._own(log)
         while True:
             left_ms = _SLICE_MS
             if deadline is not None:
                 left_ms = min(left_ms, (deadline - time.monotonic()) * 1e3)
-            if log.wait_durable(offset, max(left_ms, 0)):
+            if self._sleep_until_durable(log, offset, max(left_ms, 0)):
                 return
             failure = self._failure(log)
             if failure is not None:
@@ -193,6 +194,30 @@ class Producer(ProducerCore):
                     f" {log.replica_fsync_ns / 1e6:.1f} ms"
                 )
             self._wake_broker(log)
+
+    def _sleep_until_durable(self, log: Partition, offset: int, timeout_ms: float) -> bool:
+        try:
+            if log.wait_durable(offset, timeout_ms):
+                return True
+        except BrokerNotRunningError:
+            if not self._closed:
+                raise
+        if self._closed:
+            raise ClosedError(
+                f"the producer was closed before offset {offset} was durable; it stays in the log,"
+                " and its replica goes on"
+            )
+        return False
+
+    def _own(self, log: Partition) -> Partition:
+        """This process's own view of a partition: a future may come from before a fork."""
+        if not self._client.stale:
+            return log
+        self._revive()
+        for topic in self._client.topics():
+            if topic.id == log.topic_id:
+                return self._client.partition(topic, log.partition)
+        raise UnknownTopicOrPartitionError("the topic was deleted")
 
     def _wake_broker(self, log: Partition) -> None:
         """If the broker is gone, a new one is started: it looks after the replica."""
@@ -230,8 +255,8 @@ class Producer(ProducerCore):
         Raises BusTimeoutError, ReplicaFailedError, ClosedError; UnknownTopicOrPartitionError, once,
         when a topic was deleted with records on their way. All other partitions are done then.
         """
-        if self._closed:
-            raise ClosedError("the producer is closed; make another one")
+        if self._closed or self._client.stale:
+            self._revive()
         if self._options.acks != "all":
             return
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -258,6 +283,8 @@ class Producer(ProducerCore):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
+        if self._client.stale:
+            self._revive()
         callback = Callback(future, on_success, on_failure, args, kwargs)
         if future.is_done:
             callback.run(None)
@@ -307,7 +334,7 @@ class Producer(ProducerCore):
         finally:
             self._stop()
             callbacks, self._callbacks = self._callbacks, None
-            if callbacks is not None:
+            if callbacks is not None and not self._client.stale:
                 callbacks.stop(timeout)
             self._partitions.clear()
             self._client.close()

@@ -5,7 +5,8 @@ cdef class Bells:
     cdef bus_bells bells
     cdef Table control
     cdef int waiting[1024]     # threads of this process waiting on a slot's bell
-    cdef uint64_t rounds[1024] # raised when a post has been passed on to all of them
+    cdef uint64_t rounds[1024] # raised by a post that all of them must hear of
+    cdef int owed[1024]        # threads that waited then, and have not looked yet
     cdef uint64_t born         # forks when this was made
 
     def __init__(self, Table control not None):
@@ -63,15 +64,16 @@ cdef class Bells:
                         "this client's doorbell is gone: the bus was stopped or restarted")
         finally:
             self.waiting[slot] -= 1
-        self.pass_on(slot, my_round)
+            self.pass_on(slot, my_round, rung > 0)
         return True
 
-    cdef void pass_on(self, int slot, uint64_t my_round):
-        """A post wakes one thread; all threads of this process that share the bell must look."""
-        cdef int others = self.waiting[slot]
+    cdef void pass_on(self, int slot, uint64_t my_round, bint rung):
+        """A post wakes one thread, but all threads that share the bell must look: each of those that
+        waited when it came wakes the next. One that began to wait later only hands it on."""
         if self.rounds[slot] != my_round:
-            return
-        self.rounds[slot] += 1
-        while others > 0:
+            self.owed[slot] -= 1
+        elif rung and self.owed[slot] == 0:
+            self.rounds[slot] += 1
+            self.owed[slot] = self.waiting[slot]
+        if rung and self.owed[slot] > 0:
             bus_bell_ring(&self.bells, slot)
-            others -= 1

@@ -42,6 +42,10 @@ void bus_bell_ring(bus_bells *bells, int slot) {
 }
 
 int bus_bell_wait(bus_bells *bells, int slot, int64_t timeout_ns) {
+    /* One's own bell is opened once. If the slot has another holder by now, this client was closed:
+       the bell stays mapped, because other threads may be in the middle of a wait for it. */
+    uint64_t generation = bus_load_acquire(&bells->control->clients[slot].generation);
+    if (bells->semaphores[slot] && bells->generations[slot] != generation) return -1;
     sem_t *semaphore = bus_bell(bells, slot);
     if (!semaphore) return -1;
     int64_t deadline = bus_now_ns() + timeout_ns;
