@@ -138,6 +138,28 @@ def test_a_send_that_waits_for_the_lock_answers_ctrl_c(topic: Path, fork: Fork) 
         assert producer.send("t", b"z").get(10).offset == 1
 
 
+def test_records_that_an_interrupted_poll_had_taken_come_again(
+    topic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        bus.Producer(topic) as producer,
+        bus.Consumer("t", bootstrap_servers=topic, auto_offset_reset="earliest") as consumer,
+    ):
+        producer.send_many("t", [b"%d" % number for number in range(10)])
+        gather = consumer._gather
+
+        def interrupted(most: int) -> Any:
+            assert gather(most)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(consumer, "_gather", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                consumer.poll(0)
+        assert consumer.position(T0) == 0
+        assert len(consumer.poll(0)[T0]) == 10
+
+
 def test_a_storm_of_signals_loses_no_record(topic: Path, fork: Fork) -> None:
     count = 3000
     armed: list[int] = []

@@ -105,6 +105,23 @@ def test_a_blocked_send_goes_on_as_soon_as_the_consumer_has_read(queue: Path) ->
         assert not thread.is_alive()
 
 
+def test_a_consumer_that_pauses_something_does_not_hold_back_the_rest(queue: Path) -> None:
+    create_topic(queue, "other", durability="memory", segment_bytes=MIB, hot_bytes=4 * MIB)
+    other = TopicPartition("other", 0)
+    with bus.Producer(queue, max_block_ms=200) as producer, reader(queue) as consumer:
+        consumer.assign([T0, other])
+        sent = fill(producer)
+        seen = 0
+        while seen < sent:
+            seen += len(consumer.poll(1000)[T0])
+        consumer.pause(other)
+        blocked = threading.Thread(target=lambda: [producer.send("t", VALUE) for _ in range(9)])
+        with bus.Producer(queue, max_block_ms=5000) as producer:
+            blocked.start()
+            assert T0 in consumer.poll(4000), "this poll said first what was done before it"
+            blocked.join(5)
+
+
 def test_the_death_of_the_slow_consumer_frees_the_producer(queue: Path, fork: Fork) -> None:
     child = attached_reader(fork, queue)
     with bus.Producer(queue, max_block_ms=200) as impatient:
