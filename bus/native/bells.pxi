@@ -77,3 +77,6 @@ cdef class Bells:
             self.owed[slot] = self.waiting[slot]
         if rung and self.owed[slot] > 0:
             bus_bell_ring(&self.bells, slot)
+            if self.rounds[slot] == my_round: # let one of the others have it
+                with nogil:
+                    usleep(50)

@@ -256,3 +256,6 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec *now)
     int CLOCK_REALTIME
+
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned int microseconds)
