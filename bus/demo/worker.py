@@ -80,7 +80,9 @@ def main() -> None:
     # Ctrl-C in a terminal reaches all processes: the parent ends the workers in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     *names, parent_pid = sys.argv[1:]
-    Worker(*names).run(int(parent_pid))
+    # A parent that was killed before now may have taken its bus along: it must not start again.
+    if os.getppid() == int(parent_pid):
+        Worker(*names).run(int(parent_pid))
 
 
 if __name__ == "__main__":
