@@ -1,5 +1,25 @@
 #include "frame.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+/* Values from here on are written around the cache. The lines of a ring of many MiB are not in the
+ * writer's cache anyway: an ordinary store would first read each one that it overwrites. */
+#define STREAM_BYTES (256 * 1024)
+
+static void copy_value(uint8_t *to, const uint8_t *from, uint64_t bytes) {
+#if defined(__x86_64__)
+    if (bytes >= STREAM_BYTES) {
+        for (; bytes >= 64; to += 64, from += 64, bytes -= 64)
+            for (int i = 0; i < 64; i += 16)
+                _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+        _mm_sfence(); /* streaming stores heed no release: they must be out before the tail is */
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
 static void zero(uint8_t *from, const uint8_t *to) {
     while (from < to) *from++ = 0;
 }
@@ -24,7 +44,7 @@ void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_
     uint8_t *value = base + bus_value_position(position, record->attributes, record->key_length,
                                                record->headers_length);
     zero(at, value);
-    if (record->value_length) memcpy(value, record->value, record->value_length);
+    if (record->value_length) copy_value(value, record->value, record->value_length);
     zero(value + record->value_length, base + position + size);
     frame->crc = bus_crc32c_frame(record->body_crc, frame, seed);
 }
