@@ -7,6 +7,7 @@ run it again (`--seed N --only NUMBER`).
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +30,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=FILES)
     parser.add_argument("--page", type=Path, help="write the counts to this Markdown file")
     return parser.parse_args()
+
+
+def _commit() -> str:
+    """The source that ran, as git names it."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "unknown"
 
 
 def run_round(seed: int, number: int, files: int) -> Result:
@@ -62,8 +71,8 @@ def main() -> int:
         )
     print(text(results))
     if options.page:
-        date = time.strftime("%Y-%m-%d")
-        options.page.write_text(page(results, seed=options.seed, files=options.files, date=date))
+        when = {"date": time.strftime("%Y-%m-%d"), "commit": _commit()}
+        options.page.write_text(page(results, seed=options.seed, files=options.files, **when))
     return 0
 
 

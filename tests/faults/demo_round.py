@@ -162,9 +162,10 @@ class DemoRound:
             targets = alive if due.role == ALL else []
         elif targets:
             targets = [targets[due.pick(len(targets))]]
+        if self._killed_at is None:  # of several kills without a record between, the first counts
+            self._killed_at = time.monotonic()
         gone = kill(one for _, one in targets)
         self.result.killed.update(role for role, one in targets if one.pid in gone)
-        self._killed_at = time.monotonic()
 
     def _dump(self, main: "subprocess.Popen[bytes]") -> None:
         """The stacks of the demo's processes go to its error output; then it is over."""

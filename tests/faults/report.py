@@ -44,7 +44,7 @@ def text(results: Sequence[Result]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in rows(results))
 
 
-def page(results: Sequence[Result], *, seed: int, files: int, date: str) -> str:
+def page(results: Sequence[Result], *, seed: int, files: int, date: str, commit: str) -> str:
     """docs/faults.md: written only when no round failed, so the zeros are what was found."""
     table = "\n".join(f"| {name} | {value} |" for name, value in rows(results))
     return f"""# Faults: what was killed, and what was lost
@@ -57,7 +57,7 @@ A round fails, and no page is written, if a total differs, the exit code is not 
 record is gone or has other bytes, `bus check` finds damage, anything hangs, or a process, a
 semaphore or a shared-memory object is left.
 
-Last run: {date}, {files} files per run, seed {seed} (`tox -e faults -- --seed {seed}`).
+Last run: {date}, at commit {commit}, {files} files per run, seed {seed} (`tox -e faults -- --seed {seed}`).
 
 | | |
 |---|---|
@@ -66,8 +66,10 @@ Last run: {date}, {files} files per run, seed {seed} (`tox -e faults -- --seed {
 A file is counted twice when its worker died between sending its counts and committing the file: a
 group delivers at least once. The demo adds each file once, which is what makes its totals equal.
 
-"Recovery" is the time from a kill to the next record of the run that is durable, whatever was
-killed. It includes the start of a new broker by a client that needs one.
+"Recovery" is the time from a kill to the next record that is seen as durable, in any partition,
+whatever was killed; of several kills without a record between them, from the first one. It includes
+the start of the demo itself when its first processes are killed, and of a new broker that a client
+needs. It is no failover time: partitions that were not hit go on meanwhile, and count.
 
 What a killed broker leaves in `/dev/shm` is the hot log. It stays there on purpose: it holds
 records that were acknowledged with `acks=1`. The next start of any client on that directory adopts
