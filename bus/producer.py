@@ -40,6 +40,8 @@ _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 FOREVER_MS: Final = 365 * 86_400_000.0
 #: a wait for durability is cut into slices: in between, the replica's and the bus's health is seen
 _SLICE_MS: Final = 200.0
+#: between two looks whether a broker that is ending has ended
+_ENDING_S: Final = 0.01
 
 
 class Producer(ProducerCore):
@@ -135,7 +137,7 @@ class Producer(ProducerCore):
         if not isinstance(topic, str):
             raise TypeError(f"a topic is a str, not {type(topic).__name__}")
         if self._client.stopping:
-            self._client.reconnect()
+            self._follow_stop()
         if self._client.attachments != self._attachments:
             self._begin()
         found = self._client.topic(topic, create=True)
@@ -146,6 +148,23 @@ class Producer(ProducerCore):
             self._partitions[found.id, number] = partition
             logs.append(partition)
         return Route(topic, logs, os.urandom(1)[0])
+
+    def _follow_stop(self) -> None:
+        """The bus is being stopped, or was: attach to the next one. Raises BrokerNotRunningError.
+
+        A broker that is still ending answers as well, and nothing of its bus may be kept: it would
+        never be looked up again.
+        """
+        deadline = time.monotonic() + min(self._options.max_block_ms, FOREVER_MS) / 1e3
+        while True:
+            self._client.reconnect()
+            if not self._client.stopping:
+                return
+            if not self._options.autostart or time.monotonic() >= deadline:
+                raise BrokerNotRunningError(
+                    f"the bus in {self._client.directory.path} is being stopped; nothing was stored"
+                )
+            time.sleep(_ENDING_S)
 
     def _encode_headers(self, headers: Iterable[Header]) -> bytes:
         return encode_headers(headers)
