@@ -314,8 +314,8 @@ def test_deserializers_are_called_once_and_when_asked(topic: Path, producer: bus
         calls.append(data)
         return int(data)
 
-    producer.send("t", b"5", key=b"6")
-    producer.send("t", None, key=None)
+    producer.send("t", b"5", key=b"6", partition=0)
+    producer.send("t", None, key=None, partition=0)
     with reader(topic, "t", value_deserializer=number, key_deserializer=number) as consumer:
         record = next(consumer)
         assert not calls
