@@ -57,7 +57,8 @@ A round fails, and no page is written, if a total differs, the exit code is not 
 record is gone or has other bytes, `bus check` finds damage, anything hangs, or a process, a
 semaphore or a shared-memory object is left.
 
-Last run: {date}, at commit {commit}, {files} files per run, seed {seed} (`tox -e faults -- --seed {seed}`).
+Last run: {date}, at commit {commit}, {files} files per run, seed {seed}
+(`tox -e faults -- --seed {seed}` makes the same plans; the kernel's timing is its own).
 
 | | |
 |---|---|
