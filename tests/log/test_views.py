@@ -44,6 +44,11 @@ def hot_log(producer: bus.Producer) -> Partition:
     return producer._partitions[next(iter(producer._partitions))]
 
 
+def warm_files(log: Partition) -> set[tuple[int, int]]:
+    """The full-grown files of the ring; a small one from the growth may yet be replaced."""
+    return {(slot.slot, slot.serial) for slot in log.ring() if slot.bytes == HOT_MIB * MIB // 4}
+
+
 @pytest.fixture(params=["replicated", "memory"])
 def topic(request: pytest.FixtureRequest, bus_dir: Path, broker: Broker) -> str:
     create_topic(
@@ -63,12 +68,13 @@ def test_a_partition_grows_from_one_mib_to_its_ring_and_then_recycles_warm_files
         producer.send("t", b"first").get(10)
         assert [slot.bytes for slot in hot_log(producer).ring()] == [MIB]
         next_number = send_ring(producer, 0, rings=2)
-        files = {(slot.slot, slot.serial) for slot in hot_log(producer).ring()}
+        files = warm_files(hot_log(producer))
+        assert len(files) >= 3
         before = hot_log(producer).counters["recycled"]
         send_ring(producer, next_number, rings=4)
         log = hot_log(producer)
         assert log.counters["recycled"] - before >= 3 * HOT_MIB // 2
-        assert {(slot.slot, slot.serial) for slot in log.ring()} == files, "no new file was made"
+        assert files <= warm_files(log), "a warm file is never replaced"
         assert sum(slot.bytes for slot in log.ring()) <= HOT_MIB * MIB
         assert status(bus_dir)["hot_bytes"] <= HOT_MIB * MIB
 
