@@ -139,6 +139,15 @@ def set_aside(dir_fd: int, base_offset: int) -> str:
     return name
 
 
+def was_set_aside(dir_fd: int, base_offset: int) -> bool:
+    """True if the segment that began there was taken out of the log as unreadable."""
+    try:
+        os.stat(f"{base_offset:0{NAME_DIGITS}d}{DAMAGED_SUFFIX}", dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def remove_leftovers(dir_fd: int) -> None:
     """Deletes temporary files of a replica that died before it could name them."""
     for name in os.listdir(dir_fd):

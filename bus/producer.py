@@ -157,13 +157,17 @@ class Producer(ProducerCore):
         """
         deadline = time.monotonic() + min(self._options.max_block_ms, FOREVER_MS) / 1e3
         while True:
-            self._client.reconnect()
+            error = BrokerNotRunningError(
+                f"the bus in {self._client.directory.path} is being stopped; nothing was stored"
+            )
+            try:
+                self._client.reconnect()
+            except BrokerNotRunningError as lost:
+                error = lost  # it ended while it answered
             if not self._client.stopping:
                 return
             if not self._options.autostart or time.monotonic() >= deadline:
-                raise BrokerNotRunningError(
-                    f"the bus in {self._client.directory.path} is being stopped; nothing was stored"
-                )
+                raise error
             time.sleep(_ENDING_S)
 
     def _encode_headers(self, headers: Iterable[Header]) -> bytes:

@@ -12,7 +12,9 @@ their ends before a newer one was made (see `bus.durable`): 10 GiB of log cost o
 | zeros, never sealed              | never acknowledged, for the watermark follows fdatasync    |
 | sealed, but a frame is damaged   | nothing is cut (this is bit rot, not a torn tail): readers |
 |                                  | get the error, new records go to a new segment             |
-| an unreadable header             | the file is set aside under another name                   |
+| an unreadable header             | the file is set aside under another name; readers get an   |
+|                                  | error for the offsets that it held                         |
+| another version of bus wrote it  | nothing: the broker refuses to start                       |
 
 Offsets never repeat: after a clean stop the log goes on where it ended, otherwise at the
 reserved `offset_limit`, and the new segment's `previous_end` makes the gap a known one. Acting
@@ -35,8 +37,9 @@ from bus.durable import (
     segment_name,
     set_aside,
 )
-from bus.errors import CorruptSegmentError
-from bus.native.core import parse_header, scan_segment, seal_segment
+from bus.errors import CorruptSegmentError, UnsupportedVersionError
+from bus.files import path_of
+from bus.native.core import LAYOUT, parse_header, scan_segment, seal_segment
 from bus.state import CleanEnd, PartitionState, offset_limit_for
 
 logger = logging.getLogger(__name__)
@@ -89,9 +92,12 @@ class RecoveryPlan:
 
 
 def plan_recovery(
-    state: PartitionState | None, bases: list[int], tail: Tail | None
+    state: PartitionState | None, bases: list[int], tail: Tail | None, *, is_cut: bool = False
 ) -> RecoveryPlan:
-    """Decides from the stored state, the base offsets of the durable files and the newest one."""
+    """Decides from the stored state, the base offsets of the durable files and the newest one.
+
+    `is_cut`: a newer file was set aside, so what `tail` proves is not all that there was.
+    """
     if state is None:
         state = PartitionState(0, 0, CleanEnd(0, 0) if tail is None else None)
     end, previous_end, number = _end_of(state, tail)
@@ -103,12 +109,19 @@ def plan_recovery(
     kept = bases[:-1] if remove else bases
     return RecoveryPlan(
         base_offset=base,
-        previous_end=previous_end,
+        # a reader that comes from below an end that nothing leads up to is told what is missing
+        previous_end=base if is_cut else previous_end,
         number=number + 1,
-        log_start_offset=max(state.log_start_offset, kept[0]) if kept else base,
+        log_start_offset=_log_start(state, kept, base, is_cut),
         remove_tail=remove,
         seal_position=_seal_position(tail),
     )
+
+
+def _log_start(state: PartitionState, kept: list[int], base: int, is_cut: bool) -> int:
+    if kept:
+        return max(state.log_start_offset, kept[0])
+    return state.log_start_offset if is_cut else base
 
 
 def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
@@ -136,12 +149,13 @@ def _seal_position(tail: Tail | None) -> int | None:
 def recover(partition_dir: Path, state: PartitionState | None) -> RecoveryPlan:
     """Brings the durable files of a partition in order; nobody else may have them open.
 
-    Raises OSError if the files cannot be read or written.
+    Raises OSError if the files cannot be read or written, UnsupportedVersionError.
     """
     with open_dir(partition_dir) as dir_fd:
         remove_leftovers(dir_fd)
+        before = list_segments(dir_fd)
         bases, tail = _readable_tail(dir_fd, partition_dir)
-        plan = plan_recovery(state, bases, tail)
+        plan = plan_recovery(state, bases, tail, is_cut=bases != before)
         if tail is not None:
             _mend(dir_fd, tail, plan, partition_dir)
     return plan
@@ -159,10 +173,15 @@ def _readable_tail(dir_fd: int, partition_dir: Path) -> tuple[list[int], Tail | 
 
 
 def scan_tail(dir_fd: int, base_offset: int) -> Tail:
-    """Reads and verifies one durable segment. Raises CorruptSegmentError for a bad header."""
+    """Reads and verifies one durable segment.
+
+    Raises CorruptSegmentError for a bad header, UnsupportedVersionError for a foreign one.
+    """
     fd = open_segment(dir_fd, base_offset)
     try:
-        header = parse_header(os.pread(fd, DATA_START, 0))
+        head = os.pread(fd, DATA_START, 0)
+        _check_version(head, path_of(fd))
+        header = parse_header(head)
         with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
             scan = scan_segment(view)
     finally:
@@ -177,6 +196,20 @@ def scan_tail(dir_fd: int, base_offset: int) -> Tail:
         sealed=scan.sealed,
         error=scan.error,
     )
+
+
+def _check_version(head: bytes, path: str) -> None:
+    magic, version = (_field(head, name) for name in ("magic", "version"))
+    if magic == LAYOUT["BUS_MAGIC_SEGMENT"] and version != LAYOUT["BUS_LAYOUT_VERSION"]:
+        raise UnsupportedVersionError(
+            f"{path} has layout version {version}, this version of bus uses"
+            f" {LAYOUT['BUS_LAYOUT_VERSION']}; use the version that wrote it"
+        )
+
+
+def _field(head: bytes, name: str) -> int:
+    at, size = LAYOUT[f"bus_segment.{name}"], 8 if name == "magic" else 4
+    return int.from_bytes(head[at : at + size], "little")
 
 
 def _mend(dir_fd: int, tail: Tail, plan: RecoveryPlan, partition_dir: Path) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bus.durable import DATA_START, list_segments, remove_leftovers
+from bus.durable import DATA_START, list_segments, remove_leftovers, was_set_aside
 from bus.errors import (
     CorruptRecordError,
     CorruptSegmentError,
@@ -122,9 +122,12 @@ class Follower:
         return True
 
     def _check_gap(self, number: int, base_offset: int, offset: int) -> None:
-        """A segment may begin above the end of the log only if its header says so."""
+        """A segment may begin above the end of the log only if its header says so.
+
+        Or if recovery had to set aside what stood between, of which it left the file.
+        """
         header = parse_header(self._source.segment_header(number))
-        if header.previous_end != offset:
+        if header.previous_end != offset and not was_set_aside(self._dir_fd, offset):
             raise FollowerFailedError(
                 f"records {offset} to {base_offset} left the hot log before they were copied",
                 offset=offset,

@@ -68,8 +68,8 @@ cdef class Bells:
         return True
 
     cdef void pass_on(self, int slot, uint64_t my_round, bint rung):
-        """A post wakes one thread, but all threads that share the bell must look: each of those that
-        waited when it came wakes the next. One that began to wait later only hands it on."""
+        """A post wakes one thread, but all that share the bell must look: each of those that waited
+        when it came wakes the next. One that began to wait later only hands it on."""
         if self.rounds[slot] != my_round:
             self.owed[slot] -= 1
         elif rung and self.owed[slot] == 0:

@@ -1,48 +1,48 @@
 """Calls that block: what to hold them up with, and how to see that they do."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import bus
 from tests.broker.rig import status
-from tests.waiting import eventually
+from tests.waiting import eventually, never
 
 MIB = 1 << 20
 CHUNK = bytes(64 << 10)
-#: a thread sleeps in the kernel for this many looks in a row: it waits, and does not just pause
-LOOKS = 5
+#: a task that used no processor for so long waits, and does not just pause
+QUIET_S: Final = 0.05
 
 
 def is_asleep(pid: int) -> bool:
     """True if the main thread of a process sleeps, and goes on doing so."""
-    return all(_state(pid) == "S" for _ in range(LOOKS)) and _is_quiet(pid)
+    return _sleeps(Path(f"/proc/{pid}/task/{pid}/stat"))
 
 
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def _sleeps(stat: Path) -> bool:
+    """True if a task sleeps now, and used no processor for a while."""
+    before = _looked_at(stat)
+    try:
+        never(lambda: _looked_at(stat) != before, QUIET_S)
+    except AssertionError:
+        return False
+    return before[0] == "S"
 
 
-def _cpu_ticks(pid: int) -> int:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(words[11]) + int(words[12])
-
-
-def _is_quiet(pid: int) -> bool:
-    before = _cpu_ticks(pid)
-    threading.Event().wait(0.05)
-    return _cpu_ticks(pid) == before and _state(pid) == "S"
+def _looked_at(stat: Path) -> tuple[str, ...]:
+    """State, and processor time in user and kernel mode."""
+    words = stat.read_text().rpartition(")")[2].split()
+    return words[0], words[11], words[12]
 
 
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """These processes do nothing, as under a debugger, until the block ends."""
-    import os
-
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -82,6 +82,14 @@ class Outcome:
 
     thread: threading.Thread
     results: list[Any] = field(default_factory=list)
+
+    def wait_asleep(self) -> "Outcome":
+        """Returns when the call blocks, or is over."""
+        eventually(lambda: not self.thread.is_alive() or self._sleeps(), what="the call blocks")
+        return self
+
+    def _sleeps(self) -> bool:
+        return _sleeps(Path(f"/proc/self/task/{self.thread.native_id}/stat"))
 
     def result(self, timeout_s: float = 10.0) -> Any:
         """Its value, or the exception that it raised."""

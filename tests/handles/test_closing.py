@@ -125,8 +125,7 @@ def test_close_waits_for_what_was_sent(bus_dir: Path, broker: bus.Broker) -> Non
     producer.send("t", b"x").get(timeout=10)
     with stopped(replica_pid(bus_dir)):
         future = producer.send("t", b"y")
-        closing = in_thread(producer.close)
-        eventually(lambda: closing.thread.is_alive(), what="close() waits")
+        closing = in_thread(producer.close).wait_asleep()
         assert not future.is_done
     assert closing.result() is None
     assert future.is_done
@@ -178,6 +177,8 @@ def test_another_client_may_take_the_place_while_threads_still_wait_for_the_clos
     with stopped(replica_pid(bus_dir)):
         future = producer.send("t", b"y")
         waiters = [in_thread(lambda: future.get(timeout=30)) for _ in range(6)]
+        for waiter in waiters:
+            waiter.wait_asleep()
         with pytest.raises(BusTimeoutError):
             producer.close(timeout=0.1)
         others = [bus.Producer(bus_dir) for _ in range(4)]

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,6 @@ def stop(path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def wait_in(call: Callable[[], Any]) -> Any:
-    waiting = in_thread(call)
-    time.sleep(0.05)  # only to make it likely that the call waits by now; both orders must do
-    return waiting
-
-
 @pytest.mark.parametrize("autostart", [True, False])
 def test_a_stop_ends_every_call_that_waits_with_an_error_that_says_so(
     bus_dir: Path, autostart: bool
@@ -51,10 +43,10 @@ def test_a_stop_ends_every_call_that_waits_with_an_error_that_says_so(
     snail.poll()
     producer = bus.Producer(bus_dir, autostart=autostart)
     calls = {
-        "poll": wait_in(lambda: poller.poll(timeout_ms=60_000)),
-        "poll of a group": wait_in(lambda: member.poll(timeout_ms=60_000)),
-        "iteration": wait_in(lambda: next(iterator)),
-        "blocked send": wait_in(lambda: fill_queue(producer)),
+        "poll": in_thread(lambda: poller.poll(timeout_ms=60_000)).wait_asleep(),
+        "poll of a group": in_thread(lambda: member.poll(timeout_ms=60_000)).wait_asleep(),
+        "iteration": in_thread(lambda: next(iterator)).wait_asleep(),
+        "blocked send": in_thread(lambda: fill_queue(producer)).wait_asleep(),
     }
     stop(bus_dir)
     for name, call in calls.items():
@@ -70,9 +62,8 @@ def test_a_stop_first_makes_durable_what_somebody_waits_for(bus_dir: Path) -> No
         producer.send("t", b"x").get(timeout=10)
         with stopped(replica_pid(bus_dir)):
             future = producer.send("t", b"y")
-            waiting = in_thread(lambda: future.get(timeout=20))
-            stopping = in_thread(lambda: stop(bus_dir))
-            eventually(lambda: waiting.thread.is_alive(), what="somebody waits")
+            waiting = in_thread(lambda: future.get(timeout=20)).wait_asleep()
+            stopping = in_thread(lambda: stop(bus_dir)).wait_asleep()
         assert waiting.result().offset == 1
         assert stopping.result(20) is None
 

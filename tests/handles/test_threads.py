@@ -72,8 +72,8 @@ def test_all_threads_that_wait_in_get_are_woken_together(bus_dir: Path, broker: 
         with stopped(replica_pid(bus_dir)):
             futures = [producer.send("t", b"x") for _ in range(12)]
             waiters = [in_thread(lambda future=future: wait(future)) for future in futures]
-            # all are asleep, and have been for longer than the first, short slices of a wait
-            time.sleep(0.21)
+            for waiter in waiters:
+                waiter.wait_asleep()
         assert [waiter.result() for waiter in waiters] == list(range(1, 13))
         assert max(woken) - min(woken) < 0.1
 
