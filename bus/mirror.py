@@ -66,8 +66,12 @@ class Mirror:
         return cls(fd, identity.number, identity.base_offset, DATA_START, identity.base_offset)
 
     def unhide(self, dir_fd: int) -> None:
-        """Gives the file its name, replacing the one that was given up."""
-        publish_temporary(dir_fd, self.base_offset, self._fd)
+        """Gives the file its name, replacing one that was given up. Raises MirrorError."""
+        try:
+            publish_temporary(dir_fd, self.base_offset, self._fd)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"naming the file: {error.strerror}") from error
 
     @classmethod
     def reopen(cls, dir_fd: int, base_offset: int) -> tuple[Self, Scan]:

@@ -6,6 +6,9 @@ Guarantees: the high watermark is published only after an fdatasync returned 0 t
 record below it. Records that arrive during a sync share the next one (group commit): under load
 the disk always has work, and a single record waits for one sync alone.
 
+Under load the disk never waits for the copying: a complete segment is synced by a thread while
+the next one is being copied, into a file that gets its name only after that sync.
+
 A frame that does not verify ends the replica for good: the durable log holds only records that
 verify. A durable file that cannot be written or synced is given up, and copied anew from the hot
 ring, which keeps a segment until its records are published; if that fails too, the replica ends.
@@ -26,6 +29,7 @@ from bus.errors import (
 )
 from bus.mirror import Mirror, MirrorError
 from bus.native.core import LAYOUT, Partition, parse_header
+from bus.pending_sync import PendingSync
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +71,17 @@ class Follower:
         self._buffer = bytearray(CHUNK_BYTES)
         self._view = memoryview(self._buffer)
         self._mirror: Mirror | None = None  # None: no record of the segment was copied yet
+        self._pending: PendingSync | None = None  # the segment before, complete but not synced
+        self._hidden = False  # the mirror has a temporary name, because of that one
         self._number = 0
         self._position = DATA_START
         self._offset = 0
         self._sealed = False  # the end frame of the segment was copied
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the next record to copy."""
+        return self._offset
 
     # ------------------------------------------------------------------------------- starting
 
@@ -118,6 +129,7 @@ class Follower:
             self._check_gap(slot.number, slot.base_offset, offset)
         self._number, self._position, self._offset = slot.number, DATA_START, slot.base_offset
         self._mirror = None
+        self._hidden = False
         self._sealed = False
         return True
 
@@ -141,6 +153,7 @@ class Follower:
         try:
             return self._advance()
         except MirrorError as error:
+            self._go_back()
             self._copy_anew(str(error))
             return True
         except CorruptRecordError as error:
@@ -165,6 +178,8 @@ class Follower:
         if self._sealed:
             self._finish()
             return True
+        if self._pending is not None and self._pending.is_done:
+            self._settle()
         copied, offset, sealed, need = self._source.copy(
             self._number, self._position, self._buffer, self._offset
         )
@@ -190,9 +205,10 @@ class Follower:
 
     def commit(self) -> bool:
         """Syncs and publishes what was copied; False if there was nothing."""
+        settled = self._settle()
         mirror = self._mirror
         if mirror is None or not mirror.unsynced:
-            return False
+            return settled
         mirror.sync()
         self._publish(mirror.synced_offset, mirror.fsync_ns)
         return True
@@ -211,13 +227,12 @@ class Follower:
         self._sealed = sealed
 
     def _finish(self) -> None:
-        """The end frame was copied: seal, sync, close, and turn to the next segment."""
+        """The end frame was copied: seal, have it synced, and turn to the next segment."""
+        self._settle()
         mirror = self._mirror
         if mirror is not None:
             mirror.seal(self._source.segment_header(self._number))
-            mirror.sync()
-            self._publish(mirror.synced_offset, mirror.fsync_ns)
-            mirror.close()
+            self._pending = PendingSync(mirror)
         if not self._begin(after=self._number, offset=self._offset):
             raise self._failed("the hot segment is sealed but no later one is in the ring")
 
@@ -230,6 +245,22 @@ class Follower:
         if not self._begin(after=mirror.number, offset=mirror.next_offset):
             raise self._failed("the durable log ends where the hot log has nothing to go on")
 
+    def _settle(self) -> bool:
+        """Waits for the segment before, publishes it, and names the present one.
+
+        False if there was nothing to wait for. Raises MirrorError.
+        """
+        if self._pending is None:
+            return False
+        self._pending.wait()
+        before, self._pending = self._pending.mirror, None
+        self._publish(before.synced_offset, before.fsync_ns)
+        before.close()
+        if self._mirror is not None and self._hidden:
+            self._mirror.unhide(self._dir_fd)
+        self._hidden = False
+        return True
+
     def _publish(self, offset: int, fsync_ns: int) -> None:
         self._source.publish_high_watermark(offset, fsync_ns)
 
@@ -240,12 +271,32 @@ class Follower:
 
     # ------------------------------------------------------------------------------- failures
 
+    def _go_back(self) -> None:
+        """To the segment before, if it is the one that could not be synced: it comes first."""
+        pending, self._pending, self._hidden = self._pending, None, False
+        if pending is None:
+            return
+        try:
+            pending.wait()
+        except MirrorError:
+            if self._mirror is not None:
+                self._mirror.close()  # under its temporary name: copied again later
+            self._mirror = failed = pending.mirror
+            self._number, self._position = failed.number, failed.position
+            self._offset = failed.next_offset
+        else:
+            self._publish(pending.mirror.synced_offset, pending.mirror.fsync_ns)
+            pending.mirror.close()
+
     def _create_mirror(self) -> Mirror:
         """A new durable file; waits as long as the disk is full, for that is not final."""
         header = self._source.segment_header(self._number)
         warned = False
         while True:
             try:
+                if self._pending is not None:
+                    self._hidden = True
+                    return Mirror.create_hidden(self._dir_fd, header)
                 return Mirror.create(self._dir_fd, header)
             except NoSpaceError as error:
                 if self._is_stopping():
@@ -299,6 +350,9 @@ class Follower:
 
     def close(self) -> None:
         """Closes the durable file without another sync."""
+        if self._pending is not None:
+            self._pending.join()
+            self._pending.mirror.close()
         if self._mirror is not None:
             self._mirror.close()
         os.close(self._dir_fd)
