@@ -9,6 +9,7 @@ The append is tried again after every wait; nothing here decides whether there i
 """
 
 import logging
+import os
 import time
 from typing import Final
 
@@ -20,6 +21,7 @@ from bus.errors import (
     CorruptSegmentError,
     UnknownTopicOrPartitionError,
 )
+from bus.files import path_of
 from bus.liveness import is_dead
 from bus.native.core import LAYOUT, Partition
 
@@ -117,7 +119,17 @@ class Backpressure:
         broker = f": {self._broker_error}" if self._broker_error else ""
         wanted = "a new hot segment" if status == WAIT_SPARE else "more offsets"
         pid = self._client.control.load32_acquire(LAYOUT["bus_control.broker_pid"])
-        return f"{where} waits for {wanted} from the broker (pid {pid}){broker}"
+        full = self._full(partition) if status == WAIT_SPARE else ""
+        return f"{where} waits for {wanted} from the broker (pid {pid}){full}{broker}"
+
+    def _full(self, partition: Partition) -> str:
+        """Says so if the hot directory's filesystem may have no room for the next segment."""
+        place = os.fstatvfs(self._client.hot_fd)
+        free = place.f_bavail * place.f_frsize
+        if free >= partition.segment_bytes:
+            return ""
+        where = path_of(self._client.hot_fd)
+        return f", which has only {free} bytes left in {where}: free some there"
 
     def _holder(self, partition: Partition, index: int) -> str:
         for reader in partition.readers():

@@ -88,3 +88,24 @@ def values(path: Path) -> list[bytes]:
         "t", bootstrap_servers=path, auto_offset_reset="earliest", consumer_timeout_ms=300
     ) as consumer:
         return [bytes(record.value) for record in consumer]
+
+
+def test_a_full_hot_filesystem_blocks_a_sender_instead_of_killing_it(
+    tmp_path: Path, bus_dir: Path
+) -> None:
+    with (
+        small_disk(tmp_path / "hot", "24m") as hot,
+        bus.Broker(bus_dir, hot_dir=hot) as broker,
+        bus.Producer(bus_dir, max_block_ms=400) as producer,
+    ):
+        producer.send("t", b"x" * MIB).get(timeout=10)
+        ballast = fill(hot)
+        stored = 1
+        named = rf"\(pid {broker.pid}\), which has only \d+ bytes left in {hot}.*: free some"
+        with pytest.raises(BusTimeoutError, match=rf"t-0 waits for a new hot segment .*{named}"):
+            for _ in range(64):
+                producer.send("t", b"x" * MIB)
+                stored += 1
+        ballast.unlink()
+        assert producer.send("t", b"last").get(timeout=20).offset == stored
+        assert [len(read) for read in values(bus_dir)] == [MIB] * stored + [4]

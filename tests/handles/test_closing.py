@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,13 @@ from tests.handles.blocked import (
 from tests.waiting import eventually
 
 SOON_S = 2.0
+#: the close comes after AFTER_S; without a wake-up, a poll would look after a second
+AFTER_S = 0.1
+AT_ONCE_S = 0.5
 
 
 @contextmanager
-def from_a_handler(call: Callable[[], object], after_s: float = 0.1) -> Iterator[None]:
+def from_a_handler(call: Callable[[], object], after_s: float = AFTER_S) -> Iterator[None]:
     """Runs `call` in the main thread, in a signal handler, while the block is blocking there."""
 
     def handle(*_: object) -> None:
@@ -44,7 +48,7 @@ def from_a_handler(call: Callable[[], object], after_s: float = 0.1) -> Iterator
 
 
 @contextmanager
-def from_a_thread(call: Callable[[], object], after_s: float = 0.1) -> Iterator[None]:
+def from_a_thread(call: Callable[[], object], after_s: float = AFTER_S) -> Iterator[None]:
     """Runs `call` in another thread while the block is blocking in this one."""
     timer = threading.Timer(after_s, call)
     timer.start()
@@ -70,7 +74,9 @@ def test_close_ends_a_poll_which_returns_nothing(
 ) -> None:
     consumer = bus.Consumer("t", bootstrap_servers=bus_dir, group_id=group)
     with meanwhile(consumer.close):
+        started = time.monotonic()
         assert consumer.poll(timeout_ms=60_000) == {}
+        assert time.monotonic() - started < AT_ONCE_S
     with pytest.raises(ClosedError):
         consumer.poll()
     assert clients(bus_dir) == set()
@@ -82,7 +88,9 @@ def test_close_ends_an_iteration(
 ) -> None:
     consumer = bus.Consumer("t", bootstrap_servers=bus_dir, group_id=group)
     with meanwhile(consumer.close):
+        started = time.monotonic()
         assert list(consumer) == []
+        assert time.monotonic() - started < AT_ONCE_S
     assert list(consumer) == []
     assert clients(bus_dir) == set()
 
