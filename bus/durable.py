@@ -2,10 +2,11 @@
 
     topics/NAME/P/00000000000000000000.log    named by base offset; the name is the index
 
-Truth. A file appears under its name only when its header and its whole length are on disk
-(temporary name, fallocate, fsync, rename, fsync of the directory), so every file found after a
-power loss has a header. All files but the newest one are sealed and complete: the replica syncs
-a file to its end before it makes the next one. Recovery therefore scans the newest file alone.
+Truth. A file appears under its name only when its header, its whole length and its first records
+are on disk (temporary name, fallocate, write, fdatasync, rename, fsync of the directory), so every
+file found after a power loss has a header. All files but the newest one are sealed and complete:
+the replica syncs a file to its end before it names the next one. Recovery therefore scans the
+newest file alone.
 """
 
 import errno
@@ -106,21 +107,10 @@ def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) ->
 
 def publish_temporary(dir_fd: int, base_offset: int, fd: int) -> None:
     """Gives a temporary file its name, after its bytes and before its directory are synced."""
-    os.fsync(fd)
+    os.fdatasync(fd)
     name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
     os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     os.fsync(dir_fd)
-
-
-def create_segment(dir_fd: int, base_offset: int, header: bytes, size: int) -> int:
-    """A new durable segment, on disk with its name and full length before this returns."""
-    fd = create_temporary(dir_fd, base_offset, header, size)
-    try:
-        publish_temporary(dir_fd, base_offset, fd)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 def remove_segments(dir_fd: int, base_offsets: list[int]) -> None:

@@ -1,6 +1,7 @@
 """The durable file that a replica is writing: the same bytes at the same positions as the hot one.
 
     create ──write*──sync──…──write(end frame)──seal──sync──close ──► the next file
+             (no name)  (named)
 
 Guarantees: `synced_offset` never exceeds what a successful fdatasync of this very descriptor
 covered. A failed fdatasync is final for the file (the kernel marks its pages clean all the same,
@@ -15,7 +16,6 @@ from typing import Final, Self
 from bus.durable import (
     DATA_START,
     IDENTITY_BYTES,
-    create_segment,
     create_temporary,
     identity_of,
     open_segment,
@@ -35,9 +35,13 @@ class MirrorError(BusError):
 class Mirror:
     """One durable segment file, from its creation (or its rediscovery) to its seal."""
 
-    def __init__(self, fd: int, number: int, base_offset: int, position: int, offset: int) -> None:
+    def __init__(
+        self, dir_fd: int, fd: int, number: int, base_offset: int, position: int, offset: int
+    ) -> None:
+        self._dir_fd = dir_fd
         self._fd = fd
         self._failed = False
+        self._named = True
         self.number = number
         self.base_offset = base_offset
         #: where the next frame goes, and the offset of the record in it
@@ -53,25 +57,15 @@ class Mirror:
 
     @classmethod
     def create(cls, dir_fd: int, header: bytes) -> Self:
-        """A new file for the hot segment with that header; on disk under its name."""
-        identity = parse_header(header)
-        fd = create_segment(dir_fd, identity.base_offset, identity_of(header), identity.bytes)
-        return cls(fd, identity.number, identity.base_offset, DATA_START, identity.base_offset)
+        """A new file for the hot segment with that header, in the place of one given up, if any.
 
-    @classmethod
-    def create_hidden(cls, dir_fd: int, header: bytes) -> Self:
-        """As `create`, but under a temporary name until `unhide`."""
-        identity = parse_header(header)
-        fd = create_temporary(dir_fd, identity.base_offset, identity_of(header), identity.bytes)
-        return cls(fd, identity.number, identity.base_offset, DATA_START, identity.base_offset)
-
-    def unhide(self, dir_fd: int) -> None:
-        """Gives the file its name, replacing one that was given up. Raises MirrorError."""
-        try:
-            publish_temporary(dir_fd, self.base_offset, self._fd)
-        except OSError as error:
-            self._failed = True
-            raise MirrorError(f"naming the file: {error.strerror}") from error
+        It has a temporary name until its first sync.
+        """
+        hot = parse_header(header)
+        fd = create_temporary(dir_fd, hot.base_offset, identity_of(header), hot.bytes)
+        mirror = cls(dir_fd, fd, hot.number, hot.base_offset, DATA_START, hot.base_offset)
+        mirror._named = False
+        return mirror
 
     @classmethod
     def reopen(cls, dir_fd: int, base_offset: int) -> tuple[Self, Scan]:
@@ -85,10 +79,12 @@ class Mirror:
             identity = parse_header(os.pread(fd, DATA_START, 0))
             with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
                 scan = scan_segment(view)
-            mirror = cls(fd, identity.number, base_offset, scan.end_position, scan.next_offset)
+            mirror = cls(
+                dir_fd, fd, identity.number, base_offset, scan.end_position, scan.next_offset
+            )
             mirror.is_sealed = identity.end_offset != 0
             # The dead replica may have written more than it synced: nothing counts before this.
-            mirror._fdatasync()
+            mirror._make_durable()
         except BaseException:
             os.close(fd)
             raise
@@ -118,9 +114,12 @@ class Mirror:
         sync_range(self._fd, position, self.position - position)
 
     def sync(self) -> None:
-        """Makes all that was written durable. Raises MirrorError, and then for ever."""
+        """Makes all that was written durable, and gives a new file its name.
+
+        Raises MirrorError, and then for ever.
+        """
         position, offset = self.position, self.next_offset
-        self._fdatasync()
+        self._make_durable()
         self.synced_position, self.synced_offset = position, offset
 
     def seal(self, header: bytes) -> None:
@@ -146,13 +145,17 @@ class Mirror:
             os.close(self._fd)
             self._fd = -1
 
-    def _fdatasync(self) -> None:
+    def _make_durable(self) -> None:
         if self._failed:
             raise MirrorError("the file was given up after an earlier error")
         started = time.monotonic_ns()
         try:
-            os.fdatasync(self._fd)
+            if self._named:
+                os.fdatasync(self._fd)
+            else:
+                publish_temporary(self._dir_fd, self.base_offset, self._fd)
+                self._named = True
         except OSError as error:
             self._failed = True
-            raise MirrorError(f"fdatasync: {error.strerror}") from error
+            raise MirrorError(f"sync: {error.strerror}") from error
         self.fsync_ns = time.monotonic_ns() - started

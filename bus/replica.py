@@ -7,7 +7,7 @@ record below it. Records that arrive during a sync share the next one (group com
 the disk always has work, and a single record waits for one sync alone.
 
 Under load the disk never waits for the copying: a complete segment is synced by a thread while
-the next one is being copied, into a file that gets its name only after that sync.
+the next one is being copied, into a file that gets its name after that sync, at its own first.
 
 A frame that does not verify ends the replica for good: the durable log holds only records that
 verify. A durable file that cannot be written or synced is given up, and copied anew from the hot
@@ -72,7 +72,6 @@ class Follower:
         self._view = memoryview(self._buffer)
         self._mirror: Mirror | None = None  # None: no record of the segment was copied yet
         self._pending: PendingSync | None = None  # the segment before, complete but not synced
-        self._hidden = False  # the mirror has a temporary name, because of that one
         self._number = 0
         self._position = DATA_START
         self._offset = 0
@@ -129,7 +128,6 @@ class Follower:
             self._check_gap(slot.number, slot.base_offset, offset)
         self._number, self._position, self._offset = slot.number, DATA_START, slot.base_offset
         self._mirror = None
-        self._hidden = False
         self._sealed = False
         return True
 
@@ -246,7 +244,7 @@ class Follower:
             raise self._failed("the durable log ends where the hot log has nothing to go on")
 
     def _settle(self) -> bool:
-        """Waits for the segment before, publishes it, and names the present one.
+        """Waits for the segment before, and publishes it.
 
         False if there was nothing to wait for. Raises MirrorError.
         """
@@ -256,9 +254,6 @@ class Follower:
         before, self._pending = self._pending.mirror, None
         self._publish(before.synced_offset, before.fsync_ns)
         before.close()
-        if self._mirror is not None and self._hidden:
-            self._mirror.unhide(self._dir_fd)
-        self._hidden = False
         return True
 
     def _publish(self, offset: int, fsync_ns: int) -> None:
@@ -273,7 +268,7 @@ class Follower:
 
     def _go_back(self) -> None:
         """To the segment before, if it is the one that could not be synced: it comes first."""
-        pending, self._pending, self._hidden = self._pending, None, False
+        pending, self._pending = self._pending, None
         if pending is None:
             return
         try:
@@ -294,9 +289,6 @@ class Follower:
         warned = False
         while True:
             try:
-                if self._pending is not None:
-                    self._hidden = True
-                    return Mirror.create_hidden(self._dir_fd, header)
                 return Mirror.create(self._dir_fd, header)
             except NoSpaceError as error:
                 if self._is_stopping():
@@ -319,7 +311,7 @@ class Follower:
         if self._mirror is not None:
             self._mirror.close()
         try:
-            self._mirror = mirror = Mirror.create_hidden(
+            self._mirror = mirror = Mirror.create(
                 self._dir_fd, self._source.segment_header(self._number)
             )
             self._position, self._offset, self._sealed = DATA_START, mirror.base_offset, False
@@ -327,7 +319,6 @@ class Follower:
                 if self._sealed or not self._copy_more(mirror):
                     break
             mirror.sync()
-            mirror.unhide(self._dir_fd)
         except (MirrorError, OSError) as error:
             raise self._failed(
                 f"segment {self._number} could not be copied to a new file: {error};"

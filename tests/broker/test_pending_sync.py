@@ -56,12 +56,12 @@ def copy_two_segments(hot: HotLog, follower: Follower, disk: SlowDisk) -> None:
         assert follower.step()
 
 
-def test_the_next_segment_is_copied_but_neither_named_nor_published_before_the_sync(
+def test_nothing_is_named_or_published_before_the_sync_of_what_stands_before_it(
     hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SlowDisk(monkeypatch)
     copy_two_segments(hot, follower, disk)
-    assert list_segments(hot.durable) == [0]
+    assert list_segments(hot.durable) == []
     assert hot.log.high_watermark == 0
     disk.released.set()
     drain(follower)
@@ -71,14 +71,18 @@ def test_the_next_segment_is_copied_but_neither_named_nor_published_before_the_s
 
 
 def test_a_sync_that_fails_behind_the_copy_takes_the_replica_back_to_its_segment(
-    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    hot: HotLog,
+    follower: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk = SlowDisk(monkeypatch, OSError(errno.EIO, os.strerror(errno.EIO)))
     copy_two_segments(hot, follower, disk)
-    first = os.stat(hot.durable / "00000000000000000000.log").st_ino
     disk.released.set()
     drain(follower)
-    assert os.stat(hot.durable / "00000000000000000000.log").st_ino != first, "a new file"
+    assert [record.message for record in caplog.records if "copied to a new" in record.message] == [
+        f"segment 1 is copied to a new durable file: sync: {os.strerror(errno.EIO)}"
+    ]
     assert hot.log.high_watermark == 3
     assert hot.durable_ends() == {0: (2, True), 2: (3, False)}
 

@@ -9,10 +9,11 @@ import pytest
 
 from bus.durable import (
     DATA_START,
-    create_segment,
+    create_temporary,
     identity_of,
     list_segments,
     open_dir,
+    publish_temporary,
     remove_leftovers,
     remove_segments,
     segment_name,
@@ -29,6 +30,12 @@ def dir_fd(tmp_path: Path) -> Iterator[int]:
         yield fd
 
 
+def create_segment(dir_fd: int, base_offset: int) -> None:
+    fd = create_temporary(dir_fd, base_offset, HEADER, 1 << 16)
+    publish_temporary(dir_fd, base_offset, fd)
+    os.close(fd)
+
+
 def test_a_name_is_the_base_offset_and_sorts_like_it() -> None:
     assert segment_name(0) == "00000000000000000000.log"
     assert segment_name(2**63 - 1) == "09223372036854775807.log"
@@ -37,14 +44,14 @@ def test_a_name_is_the_base_offset_and_sorts_like_it() -> None:
 
 def test_segments_are_listed_by_offset_and_nothing_else_is(tmp_path: Path, dir_fd: int) -> None:
     for base in (30, 4, 0):
-        os.close(create_segment(dir_fd, base, HEADER, 1 << 16))
+        create_segment(dir_fd, base)
     for name in ("state.json", "replica.lock", "12.log", "x" * 20 + ".log"):
         tmp_path.joinpath(name).touch()
     assert list_segments(dir_fd) == list_segments(tmp_path) == [0, 4, 30]
 
 
 def test_a_new_segment_has_its_length_and_its_mode(tmp_path: Path, dir_fd: int) -> None:
-    os.close(create_segment(dir_fd, 7, HEADER, 1 << 16))
+    create_segment(dir_fd, 7)
     status = tmp_path.joinpath(segment_name(7)).stat()
     assert status.st_size == 1 << 16
     assert status.st_blocks * 512 >= 1 << 16
@@ -60,20 +67,20 @@ def test_a_full_disk_leaves_no_half_file(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(NoSpaceError, match="65536 bytes"):
-        create_segment(dir_fd, 7, HEADER, 1 << 16)
+        create_segment(dir_fd, 7)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_a_dead_replica_are_removed(tmp_path: Path, dir_fd: int) -> None:
     tmp_path.joinpath("00000000000000000009.log.tmp").touch()
-    os.close(create_segment(dir_fd, 4, HEADER, 1 << 16))
+    create_segment(dir_fd, 4)
     remove_leftovers(dir_fd)
     assert [path.name for path in tmp_path.iterdir()] == [segment_name(4)]
 
 
 def test_removed_and_damaged_segments_are_no_longer_listed(tmp_path: Path, dir_fd: int) -> None:
     for base in (0, 10, 20):
-        os.close(create_segment(dir_fd, base, HEADER, 1 << 16))
+        create_segment(dir_fd, base)
     remove_segments(dir_fd, [0])
     name = set_aside(dir_fd, 20)
     assert list_segments(dir_fd) == [10]
