@@ -33,7 +33,7 @@ from bus.subscription import Subscription
 logger = logging.getLogger(__name__)
 
 #: the longest sleep, in seconds; in between, the dead are looked for
-SLICE_S: Final = 1.0
+SLICE_S: Final = 2.0
 #: the same while a hand-over is awaited, should its doorbell ever get lost
 PENDING_S: Final = 0.05
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]

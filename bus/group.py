@@ -311,7 +311,7 @@ class GroupMembership:
         return True
 
     def reap_dead(self) -> int:
-        """Remove the members proven dead; how many. About once a second is enough.
+        """Remove the members proven dead; how many. Every few seconds is enough.
 
         A running broker does this at once when a client's socket closes. Looks without the mutex
         first, so that it costs a system call a member and disturbs nobody.

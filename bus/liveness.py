@@ -180,8 +180,9 @@ def client_row(control: Table, slot: int) -> ClientRow:
 
 def client_rows(control: Table) -> list[ClientRow]:
     """All slots that a client has taken."""
-    taken = (slot for slot in range(CLIENTS_MAX) if _is_attached(control, slot))
-    return [client_row(control, slot) for slot in taken]
+    # pairs with the release store in ClientSlot.take
+    taken = control.occupied(_at(0) + _STATE, _CLIENT_BYTES, CLIENTS_MAX)
+    return [row for row in (client_row(control, slot) for slot in taken) if row.attached]
 
 
 def _is_attached(control: Table, slot: int) -> bool:

@@ -264,7 +264,8 @@ class MemberTable:
 
     def members(self) -> list[Member]:
         """All members, in the order of their slots. Without the mutex: for people only."""
-        found = (self.member(slot) for slot in range(MEMBERS_MAX))
+        taken = self._table.occupied(_MEMBERS, _MEMBER.size, MEMBERS_MAX)
+        found = (self.member(slot) for slot in taken)
         return [member for member in found if member is not None]
 
     def member(self, slot: int) -> Member | None:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 REPORT_FILE: Final = "replica-report.json"
 
 #: The longest sleep of an idle replica; then it looks whether it is needed still.
-IDLE_MS: Final = 1000.0
+IDLE_MS: Final = 2_000.0
 
 EXIT_DONE: Final = 0
 #: An unexpected error: the broker starts another replica.

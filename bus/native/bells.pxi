@@ -7,6 +7,7 @@ cdef class Bells:
     cdef int waiting[1024]     # threads of this process waiting on a slot's bell
     cdef uint64_t rounds[1024] # raised by a post that all of them must hear of
     cdef int owed[1024]        # threads that waited then, and have not looked yet
+    cdef int64_t patience       # the next slice of a wait, in ns
     cdef uint64_t born         # forks when this was made
 
     def __init__(self, Table control not None):
@@ -14,6 +15,7 @@ cdef class Bells:
             raise _errors.CorruptSegmentError("bus.ctl is too short; restart the bus")
         self.control = control
         self.bells.control = <bus_control *>control.mapping.base
+        self.patience = SLICE_NS
         self.born = forks
 
     def __dealloc__(self):
@@ -40,28 +42,29 @@ cdef class Bells:
     def wait(self, int slot, timeout_ms):
         """Waits for a post on this process's own bell. True: rung. False: the time is over.
 
-        Raises whatever a signal handler raises, within 50 ms.
+        Raises whatever a signal handler raises, at once.
         """
         self.check(slot)
         return self.wait_until(slot, deadline_after(timeout_ms))
 
     cdef bint wait_until(self, int slot, int64_t deadline) except -1:
-        cdef int64_t part, longest = SLICE_NS
+        cdef int64_t part
         cdef int rung = 0
         cdef uint64_t my_round = self.rounds[slot]
         self.waiting[slot] += 1
         try:
             while not rung:
-                part = slice_until(deadline, longest)
+                part = slice_until(deadline, self.patience)
                 if part == 0:
                     return False
-                longest = min(2 * longest, SLICE_NS_MAX)
+                self.patience = min(2 * self.patience, SLICE_NS_MAX)
                 with nogil:
                     rung = bus_bell_wait(&self.bells, slot, part)
                 PyErr_CheckSignals()
                 if rung < 0:
                     raise _errors.BrokerNotRunningError(
                         "this client's doorbell is gone: the bus was stopped or restarted")
+            self.patience = SLICE_NS
         finally:
             self.waiting[slot] -= 1
             self.pass_on(slot, my_round, rung > 0)

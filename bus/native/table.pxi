@@ -4,9 +4,10 @@ import os as _os
 from bus import errors as _errors
 
 #: A signal ends a wait at once; but one that comes in the instant before the wait begins is seen
-#: only after it. So waits are cut into slices, which grow, so that an idle process hardly wakes.
+#: only after it. So waits are cut into slices. They grow as long as nothing happens, over many
+#: waits, so that an idle process hardly wakes.
 cdef int64_t SLICE_NS = 50_000_000
-cdef int64_t SLICE_NS_MAX = 800_000_000
+cdef int64_t SLICE_NS_MAX = 2_000_000_000
 cdef int64_t MS = 1_000_000
 cdef int MADV_POPULATE_READ = 22
 cdef int MADV_POPULATE_WRITE = 23
@@ -186,3 +187,14 @@ cdef class Table:
 
     def store32_release(self, int64_t at, uint32_t value):
         bus_store32_release(<uint32_t *>self.at(at, 4), value)
+
+    def occupied(self, int64_t at, int64_t stride, int64_t count):
+        """Indexes of the slots whose first 32-bit word is not 0; each one is load-acquired."""
+        cdef int64_t i
+        found = []
+        if count > 0:
+            self.at(at + (count - 1) * stride, 4)
+        for i in range(count):
+            if bus_load32_acquire(<uint32_t *>self.at(at + i * stride, 4)):
+                found.append(i)
+        return found
