@@ -8,6 +8,11 @@ cdef bint any_has_more(list cursors):
     return False
 
 
+#: A reader that keeps finding records just after it had read all naps longer and longer.
+cdef int64_t NAP_STEP_NS = 250
+cdef int64_t NAP_NS_MAX = 8000
+
+
 cdef class ConsumerCore:
     """Reads from a list of cursors in turn, as long as nothing else is due.
 
@@ -22,6 +27,7 @@ cdef class ConsumerCore:
     cdef Bells bells
     cdef int slot
     cdef int64_t spin_ns
+    cdef int64_t nap_ns        # see nap
     cdef int64_t due_ns        # monotonic
     cdef int64_t timeout_ns    # of the iteration
     cdef uint64_t catalog_seen
@@ -157,21 +163,39 @@ cdef class ConsumerCore:
     cdef object next_turn(self):
         cdef ConsumerRecord record
         cdef int64_t until = -1, now
-        cdef bint rung = False
+        cdef bint rung = False, hurried = self.budget > 0
         self._publish()
+        if hurried:
+            self.nap()
         while True:
             now = bus_now_ns()
             if rung or self.has_moved() or now >= self.due_ns:
                 self._advance()
             record = self.from_any()
             if record is not None:
+                if hurried:
+                    self.nap_ns = min(self.nap_ns + NAP_STEP_NS, NAP_NS_MAX)
                 return record
+            hurried = False
+            self.nap_ns = 0
             if self.timeout_ns >= 0 and until < 0:
                 until = now + self.timeout_ns
             if until >= 0 and now >= until:
                 raise StopIteration
             self.sleep(min(self.due_ns, until) if until >= 0 else self.due_ns)
             rung = self.pending
+
+    cdef void nap(self) noexcept:
+        """Keeps away from the log for an instant, when a stream of records is being written.
+
+        A reader on the heels of the writer takes the cache line of the tail away from it at every
+        record. Looking less often, it finds several records at a time, and both go faster.
+        """
+        cdef int64_t until
+        if self.nap_ns > 0:
+            until = bus_now_ns() + self.nap_ns
+            while bus_now_ns() < until:
+                bus_cpu_relax()
 
     cdef ConsumerRecord from_any(self):
         """A record of the first cursor that has one, beginning with the next in turn."""
