@@ -30,6 +30,7 @@ from bus.errors import (
 )
 from bus.files import translate
 from bus.forks import drop_in_child
+from bus.incidents import Incidents
 from bus.liveness import ROLE_NAMES, ClientSlot, describe_holder
 from bus.native.core import LAYOUT, Bells, Partition, Table
 
@@ -123,6 +124,11 @@ class Client:
     def control(self) -> Table:
         """bus.ctl, mapped."""
         return self._here.hot.control
+
+    @property
+    def incidents(self) -> Incidents:
+        """The counters of what went wrong on this bus."""
+        return Incidents(self.control)
 
     @property
     def bells(self) -> Bells:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from bus.incidents import Incidents
 from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable, death_probe
 from bus.native.core import Bells, Table
 from bus.offsets import OffsetTable
@@ -61,7 +62,10 @@ class GroupTables:
         self._attached_as = self.client_key
         answer = client.call("group", name=group, create=create)
         self.members = MemberTable.open(
-            client.hot_fd, int(answer["id"]), lock_timeout_ms=lock_timeout_ms
+            client.hot_fd,
+            int(answer["id"]),
+            lock_timeout_ms=lock_timeout_ms,
+            incidents=Incidents(client.control),
         )
         groups_fd = client.directory.open_groups()
         try:

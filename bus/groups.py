@@ -88,7 +88,12 @@ class Groups:
     def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
         if members_file_name(group_id) not in os.listdir(self._hot.fd):
             create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
-        members = MemberTable.open(self._hot.fd, group_id, lock_timeout_ms=LOCK_TIMEOUT_MS)
+        members = MemberTable.open(
+            self._hot.fd,
+            group_id,
+            lock_timeout_ms=LOCK_TIMEOUT_MS,
+            incidents=self._hot.incidents,
+        )
         offsets = OffsetTable.open(groups_fd, name)
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
         return group

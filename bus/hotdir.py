@@ -23,6 +23,7 @@ from typing import Final
 from bus import files
 from bus.directory import SHARED_MEMORY, BusDirectory, boot_id, pid_namespace
 from bus.errors import DirectoryError, NamespaceError, UnsafeDirectoryError
+from bus.incidents import Incidents
 from bus.liveness import any_locked
 from bus.native.core import LAYOUT, Table
 
@@ -68,6 +69,7 @@ class HotDirectory:
         self.path = path
         self.fd = fd
         self.control = control
+        self.incidents = Incidents(control)
         self.hot_id = identity.hot_id
 
     @property

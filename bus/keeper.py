@@ -20,6 +20,7 @@ from typing import Final
 from bus import replica_lock
 from bus.directory import BusDirectory
 from bus.hotdir import HotDirectory
+from bus.incidents import Incident
 from bus.inventory import OpenPartition
 from bus.replica import STATE_FAILED
 from bus.replica_process import (
@@ -165,27 +166,29 @@ class Keeper:
         self._selector.unregister(crew.pidfd)
         os.close(crew.pidfd)
         status = _exit_status(crew)
-        expected = self._stopping or all(partition.is_deleted for partition in crew.partitions)
-        logger.log(
-            logging.INFO if expected else logging.WARNING,
-            "the replica of %s, pid %d, ended (%s)",
-            crew.name,
-            crew.pid,
-            status,
-        )
+        logger.info("the replica of %s, pid %d, ended (%s)", crew.name, crew.pid, status)
+        pid = crew.pid
         crew.pid, crew.pidfd = 0, -1
         crew.partitions = [partition for partition in crew.partitions if _needs_replica(partition)]
         if not crew.partitions:
             self._crews.remove(crew)
         elif not self._stopping:
-            self._restart(crew)
+            self._restart(crew, f"pid {pid} ended ({status})")
 
-    def _restart(self, crew: Crew) -> None:
+    def _restart(self, crew: Crew, cause: str) -> None:
         lived_s = time.monotonic() - crew.started_s
         crew.short_lives = crew.short_lives + 1 if lived_s < SHORT_LIFE_S else 0
         crew.restarts += 1
         self.restarts += 1
-        crew.start_at_s = time.monotonic() + pause_s(crew.short_lives)
+        pause = pause_s(crew.short_lives)
+        crew.start_at_s = time.monotonic() + pause
+        self._hot.incidents.note(
+            Incident.REPLICA_RESTARTED,
+            "the replica of %s is started again in %g s: %s",
+            crew.name,
+            pause,
+            cause,
+        )
         self.tick()
 
     def remove(self, topic_id: int) -> None:

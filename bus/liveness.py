@@ -130,6 +130,18 @@ def process_start_ticks(pid: int) -> int | None:
     return int(after_name[_START_TICKS_FIELD - 3])
 
 
+def describe_thread(tid: int) -> str:
+    """ "pid 12 (python, T (stopped))" of a thread, for messages."""
+    if tid == 0:
+        return "a process that has just released it"
+    try:
+        lines = Path(f"/proc/{tid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return f"thread {tid}, which is gone"
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return f"pid {status.get('Tgid', tid)} ({status.get('Name')}, state {status.get('State')})"
+
+
 # -------------------------------------------------------------------------------- client table
 
 

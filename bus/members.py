@@ -38,14 +38,14 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple, Self
 
 from bus import files
 from bus.assignment import STRATEGIES
 from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError, LockTimeoutError
 from bus.fields import Fields
-from bus.liveness import is_dead
+from bus.incidents import Incident, Incidents
+from bus.liveness import describe_thread, is_dead
 from bus.native.core import LAYOUT, Table
 from bus.owners import OwnerTable
 
@@ -167,9 +167,19 @@ def death_probe(lock_fd: int, control: Table) -> Death:
 class MemberTable:
     """The members table of one group, attached by this process."""
 
-    def __init__(self, table: Table, *, lock_timeout_ms: float = LOCK_TIMEOUT_MS) -> None:
-        """Raises CorruptSegmentError naming the field if `table` is not a members table."""
+    def __init__(
+        self,
+        table: Table,
+        *,
+        lock_timeout_ms: float = LOCK_TIMEOUT_MS,
+        incidents: Incidents | None = None,
+    ) -> None:
+        """Raises CorruptSegmentError naming the field if `table` is not a members table.
+
+        Repairs and removals are counted in `incidents`.
+        """
         self._table = table
+        self._incidents = incidents
         self._timeout_ms = lock_timeout_ms
         header = _HEADER.read(table.view)
         for field, value in (("magic", _MAGIC), ("version", _VERSION), ("bytes", _BYTES)):
@@ -183,7 +193,14 @@ class MemberTable:
         self.owners = OwnerTable(table)
 
     @classmethod
-    def open(cls, hot_fd: int, group_id: int, *, lock_timeout_ms: float = LOCK_TIMEOUT_MS) -> Self:
+    def open(
+        cls,
+        hot_fd: int,
+        group_id: int,
+        *,
+        lock_timeout_ms: float = LOCK_TIMEOUT_MS,
+        incidents: Incidents | None = None,
+    ) -> Self:
         """Attach to the table of a group. Raises GroupIdNotFoundError."""
         try:
             fd = files.open_file(members_file_name(group_id), dir_fd=hot_fd)
@@ -201,7 +218,7 @@ class MemberTable:
             table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
         finally:
             os.close(fd)
-        return cls(table, lock_timeout_ms=lock_timeout_ms)
+        return cls(table, lock_timeout_ms=lock_timeout_ms, incidents=incidents)
 
     @property
     def generation(self) -> int:
@@ -248,7 +265,7 @@ class MemberTable:
                 self._table.unlock()
 
     def _explained(self, error: LockTimeoutError) -> LockTimeoutError:
-        holder = _describe_thread(error.owner_tid or self._table.owner_tid)
+        holder = describe_thread(error.owner_tid or self._table.owner_tid)
         return LockTimeoutError(
             f"group number {self.group_id} was locked for {self._timeout_ms:g} ms by {holder};"
             " let it continue (kill -CONT) or kill it: a dead holder is repaired at once",
@@ -259,6 +276,11 @@ class MemberTable:
         """Clear what names free slots, and let everybody look again."""
         self.raise_generation()
         self.owners.forget_all_but({member.slot for member in self.members()})
+        self._note(Incident.LOCK_REPAIRED, "a process died under its lock; all members look again")
+
+    def _note(self, kind: Incident, text: str) -> None:
+        if self._incidents is not None:
+            self._incidents.note(kind, "group number %d: %s", self.group_id, text)
 
     # --------------------------------------------------------- under the mutex: reading
 
@@ -352,20 +374,9 @@ class MemberTable:
         dead = [one for one in self.members() if death(one.client, one.client_generation)]
         for member in dead:
             self.remove(member.slot)
+            self._note(Incident.MEMBER_REMOVED, f"member {member.name}, pid {member.pid}, is dead")
         return len(dead)
 
 
 def _cut_utf8(text: str, size: int) -> bytes:
     return text.encode()[:size].decode(errors="ignore").encode()
-
-
-def _describe_thread(tid: int) -> str:
-    """ "pid 12 (python, T (stopped))" of a thread, for messages."""
-    if tid == 0:
-        return "a process that has just released it"
-    try:
-        lines = Path(f"/proc/{tid}/status").read_text(errors="replace").splitlines()
-    except OSError:
-        return f"thread {tid}, which is gone"
-    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return f"pid {status.get('Tgid', tid)} ({status.get('Name')}, state {status.get('State')})"

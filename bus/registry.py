@@ -19,6 +19,7 @@ from bus.config import CLIENTS_MAX
 from bus.directory import BusDirectory
 from bus.errors import BusError, IllegalStateError
 from bus.hotdir import HotDirectory
+from bus.incidents import Incident, Incidents
 from bus.liveness import (
     ROLE_REPLICA,
     ClientRow,
@@ -45,6 +46,7 @@ class Registry:
 
     def __init__(self, directory: BusDirectory, hot: HotDirectory, reaper: Reaper) -> None:
         self._control = hot.control
+        self._incidents = Incidents(hot.control)
         #: to probe and to lock bytes of dead clients; it never holds one for long
         self.lock_fd = directory.open_clients_lock()
         self._reaper = reaper
@@ -127,7 +129,6 @@ class Registry:
     def _reap(self, row: ClientRow) -> bool:
         if not row.attached:
             return False
-        logger.info("%r (%s, pid %d) died; reaping it", row.client_id, row.role_name, row.pid)
         try:
             self._reaper(row.slot, row.generation)
         except BusError as error:
@@ -136,4 +137,11 @@ class Registry:
             return False
         free_client(self._control, row.slot)
         self.reaped += 1
+        self._incidents.note(
+            Incident.CLIENT_REAPED,
+            "%r (%s, pid %d) died; what it held is free",
+            row.client_id,
+            row.role_name,
+            row.pid,
+        )
         return True

@@ -26,6 +26,7 @@ from bus.catalog import Topic
 from bus.directory import BROKER_LOCK, BusDirectory, timestamp
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
+from bus.incidents import Incident
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
 from bus.native.core import Bells, Partition
 from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
@@ -156,7 +157,8 @@ class Attendant:
         )
 
     def _report(self, error: FollowerFailedError) -> None:
-        logger.error(
+        self._hot.incidents.note(
+            Incident.REPLICA_STOPPED,
             "replica of %s stops for good at offset %d (segment %d, position %d): %s",
             self._task.name,
             error.offset,

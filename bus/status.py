@@ -89,14 +89,18 @@ class Status:
         for partition in self._inventory.partitions():
             for name, value in partition.log.counters.items():
                 counters[name] = counters.get(name, 0) + value
-        return counters | {
-            "replica_restarts": self._keeper.restarts,
-            "replicas_adopted": self._keeper.adopted,
-            "partitions_recovered": self._inventory.recovered,
-            "partitions_adopted": self._inventory.adopted,
-            "clients_reaped": self._registry.reaped,
-            "spares_made": self._inventory.rings.spares_made,
-            "spares_failed": self._inventory.rings.spares_failed,
-            "segments_deleted": self._retainer.deleted,
-            "segments_rolled_for_age": self._retainer.rolled,
-        }
+        return (
+            counters
+            | self._hot.incidents.counts()
+            | {
+                "replica_restarts": self._keeper.restarts,
+                "replicas_adopted": self._keeper.adopted,
+                "partitions_recovered": self._inventory.recovered,
+                "partitions_adopted": self._inventory.adopted,
+                "clients_reaped": self._registry.reaped,
+                "spares_made": self._inventory.rings.spares_made,
+                "spares_failed": self._inventory.rings.spares_failed,
+                "segments_deleted": self._retainer.deleted,
+                "segments_rolled_for_age": self._retainer.rolled,
+            }
+        )

@@ -20,6 +20,7 @@ cdef class HotLog:
     cdef readonly Bells bells
     cdef readonly int client_slot
     cdef bint writing
+    cdef bint met_death         # took over the lock of a dead process, which is to be told
     #: log end offset after the last record that this process appended; 0: none
     cdef readonly uint64_t sent_end
     #: called as blocked(partition, status, detail, deadline_ns): sleeps a while or raises
@@ -70,10 +71,24 @@ cdef class HotLog:
             # Nothing to repair: only the tail publishes, and an unpublished record never existed.
             self.control.deaths_repaired += 1
             bus_lock_repaired(&self.control.lock)
+            self.met_death = True
         return 0
 
-    cdef void unlock(self) noexcept:
+    cdef int note_repair(self) except -1:
+        from bus.incidents import Incident, Incidents # not at the top: it imports this module
+        self.met_death = False
+        if self.bells is not None:
+            Incidents(self.bells.control).note(
+                Incident.LOCK_REPAIRED,
+                "partition %d of topic %d: a process died under its lock; the next one goes on",
+                self.partition, self.topic_id)
+        return 0
+
+    cdef int unlock(self) except -1:
         bus_unlock(&self.control.lock)
+        if self.met_death: # told without the lock: a log handler may take its time, or raise
+            self.note_repair()
+        return 0
 
     # ---- mappings
 
@@ -149,6 +164,8 @@ cdef class HotLog:
             if out.attention and (status == BUS_APPENDED or not armed): # once a round
                 self.attention(self, out.detail if status == BUS_WAIT_SPARE else 0)
             out.attention = 0
+            if self.met_death:
+                self.note_repair()
             if status == BUS_APPENDED:
                 return 0
             if status == BUS_NEED_MAP:
