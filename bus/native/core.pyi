@@ -116,6 +116,7 @@ class Partition:
     ) -> None: ...
     topic_id: int
     partition: int
+    replicated: bool
     sent_end: int
     blocked: Callable[[Partition, int, int, int], None]
     attention: Callable[[Partition, int], None]

@@ -26,7 +26,7 @@ cdef class Cursor:
     def __init__(self, HotLog log not None, str topic not None, uint64_t offset, *,
                  uint64_t generation=0, owner=None, bint check_crcs=True, bint durable_only=False,
                  key_deserializer=None, value_deserializer=None):
-        must_wait = not log.flags & (BUS_FLAG_REPLICATED | BUS_FLAG_DROP)
+        must_wait = not (log.replicated or log.flags & BUS_FLAG_DROP)
         self.log = log
         self.topic_partition = TopicPartition(topic, log.partition)
         self.reader = ReaderSlot(log, generation, must_wait, offset, owner)
@@ -289,7 +289,7 @@ cdef class Cursor:
         return bus_load_acquire(&self.log.control.tail) != BUS_TAIL(self.number, self.position)
 
     cdef bus_sleepers *sleepers(self):
-        if self.durable_only and self.log.control.flags & BUS_FLAG_REPLICATED:
+        if self.durable_only and self.log.replicated:
             return &self.log.control.durable
         return &self.log.control.data
 

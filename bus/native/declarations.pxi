@@ -196,6 +196,8 @@ cdef extern from "log.h" nogil:
     bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out)
     void bus_log_retire_before(bus_partition *control, uint64_t offset)
     uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset)
+    void bus_publish_durable(bus_partition *control, uint64_t offset)
+    uint64_t bus_durable_end(const bus_partition *control)
     uint64_t bus_hot_start(const bus_partition *control)
     int bus_slot_of(const bus_partition *control, uint64_t number)
     int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number)

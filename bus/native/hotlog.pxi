@@ -19,6 +19,7 @@ cdef class HotLog:
     cdef readonly int hot_fd
     cdef readonly Bells bells
     cdef readonly int client_slot
+    cdef readonly bint replicated # as it was at the attach; it never changes
     cdef bint writing
     cdef bint met_death         # took over the lock of a dead process, which is to be told
     #: log end offset after the last record that this process appended; 0: none
@@ -49,6 +50,7 @@ cdef class HotLog:
         if self.control.topic_id != topic_id or self.control.partition != partition:
             raise _errors.CorruptSegmentError(f"{name} belongs to another partition")
         self.log.control = self.control
+        self.replicated = bus_load32_acquire(&self.control.flags) & BUS_FLAG_REPLICATED != 0
         self.log.active_slot = -1
         self.mappings = [None] * BUS_RING_SLOTS
         self.topic_id = topic_id
@@ -199,15 +201,15 @@ cdef class HotLog:
 
     cdef uint64_t start(self):
         cdef uint64_t start = bus_load_acquire(&self.control.log_start_offset), hot
-        if bus_load32_acquire(&self.control.flags) & BUS_FLAG_REPLICATED:
+        if self.replicated:
             return start
         hot = bus_hot_start(self.control)
         return hot if hot > start else start
 
     cdef uint64_t durable_end(self):
         """Below this offset records survive what the topic's durability promises."""
-        if bus_load32_acquire(&self.control.flags) & BUS_FLAG_REPLICATED:
-            return bus_load_acquire(&self.control.high_watermark)
+        if self.replicated:
+            return bus_durable_end(self.control)
         return self.end()
 
     @property
@@ -318,10 +320,18 @@ cdef class HotLog:
 
     def wait_durable(self, uint64_t offset, timeout_ms):
         """Waits until the record with that offset is durable; True if it is."""
-        if not self.control.flags & BUS_FLAG_REPLICATED:
+        if not self.replicated:
             return self.end() > offset
-        return self.wait_word(&self.control.durable, &self.control.high_watermark, offset + 1,
-                              deadline_after(timeout_ms))
+        cdef int64_t deadline = deadline_after(timeout_ms)
+        while bus_durable_end(self.control) <= offset:
+            if not self.wait_word(&self.control.durable, &self.control.high_watermark, offset + 1,
+                                  deadline):
+                return False
+            # A word that promises more than a mark vouches for is no promise: sleep, look again.
+            if bus_durable_end(self.control) <= offset and \
+                    not self.bells.wait_until(self.client_slot, deadline):
+                return False
+        return True
 
     def wait_space(self, timeout_ms):
         """Waits until somebody says that the ring may have room; True if somebody did."""

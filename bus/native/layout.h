@@ -104,6 +104,11 @@ typedef struct { /* who wants to be woken: bit i is client slot i */
 } bus_sleepers;
 static_assert(sizeof(bus_sleepers) == 192, "three cache lines");
 
+typedef struct { /* a high watermark that vouches for itself; see bus_durable_end */
+    uint64_t offset; /* every offset below it is verified and on disk */
+    uint64_t check;  /* of the offset and the partition; stored last. Random bytes do not fit */
+} bus_mark;
+
 typedef struct { /* one hot segment file; written under the mutex only */
     uint64_t serial;      /* names the file TOPIC-P.SERIAL.seg; 0: the slot has no file */
     uint64_t bytes;       /* of the file */
@@ -159,7 +164,7 @@ typedef struct {
     /* ---- line 4: what the tail means */
     bus_end ends[2];
     /* ---- line 5: the replica's, written by it alone */
-    uint64_t high_watermark;    /* every offset below it is verified and on disk */
+    uint64_t high_watermark;    /* what to wait for; believed only if a mark says the same */
     uint32_t replica_pid;
     uint32_t replica_state;
     uint64_t replica_fsync_ns;  /* duration of its last fdatasync */
@@ -176,7 +181,9 @@ typedef struct {
     bus_sleepers data;          /* wait for the tail */
     bus_sleepers durable;       /* wait for the high watermark */
     bus_sleepers space;         /* wait for room in the ring */
-    char room[BUS_PAGE - 1024 - BUS_RING_SLOTS * 8];
+    /* ---- line 16: the replica's, what it publishes is believed by */
+    bus_mark marks[2];
+    char room[BUS_PAGE - 1056 - BUS_RING_SLOTS * 8];
     uint64_t ring_numbers[BUS_RING_SLOTS]; /* segment number in each slot; 0: nothing current */
     bus_ring_slot ring[BUS_RING_SLOTS];
     uint64_t readers_high;      /* no reader slot at or above it was ever used */
@@ -190,6 +197,7 @@ static_assert(offsetof(bus_partition, ends) == 256, "ends line");
 static_assert(offsetof(bus_partition, high_watermark) == 320, "replica line");
 static_assert(offsetof(bus_partition, deaths_repaired) == 384, "counter line");
 static_assert(offsetof(bus_partition, data) == 448, "sleepers");
+static_assert(offsetof(bus_partition, marks) == 1024, "marks");
 static_assert(offsetof(bus_partition, ring) == BUS_PAGE, "ring");
 static_assert(offsetof(bus_partition, readers) == 3 * BUS_PAGE, "readers");
 

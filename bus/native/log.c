@@ -37,6 +37,30 @@ uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
     }
 }
 
+static uint64_t mark_check(const bus_partition *control, uint64_t offset) {
+    return ~bus_segment_seed(control->bus_id, control->topic_id, control->partition, offset);
+}
+
+/* Overwrites the older mark: a death in between leaves the newer one, random bytes leave none. */
+void bus_publish_durable(bus_partition *control, uint64_t offset) {
+    int older = control->marks[0].offset > control->marks[1].offset;
+    if (control->marks[!older].check != mark_check(control, control->marks[!older].offset))
+        older = !older; /* what does not verify was never published */
+    bus_store_relaxed(&control->marks[older].offset, offset);
+    bus_store_release(&control->marks[older].check, mark_check(control, offset));
+    bus_store_release(&control->high_watermark, offset); /* pairs with the loads of who waits */
+}
+
+uint64_t bus_durable_end(const bus_partition *control) {
+    uint64_t end = 0;
+    for (int i = 0; i < 2; i++) {
+        uint64_t check = bus_load_acquire(&control->marks[i].check); /* pairs with the store above */
+        uint64_t offset = bus_load_relaxed(&control->marks[i].offset);
+        if (offset > end && check == mark_check(control, offset)) end = offset;
+    }
+    return end;
+}
+
 uint64_t bus_hot_start(const bus_partition *control) {
     uint64_t start;
     bus_log_end(control, &start);

@@ -53,6 +53,11 @@ void bus_log_retire_before(bus_partition *control, uint64_t offset);
 
 /* Where the log ends now, consistent, without the lock. Returns the tail. */
 uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset);
+/* The high watermark. Only what the replica published is believed: other bytes in its place are
+ * no promise. Publishing is for the replica alone. */
+void bus_publish_durable(bus_partition *control, uint64_t offset);
+uint64_t bus_durable_end(const bus_partition *control);
+
 uint64_t bus_hot_start(const bus_partition *control);
 int bus_slot_of(const bus_partition *control, uint64_t number);
 

@@ -51,7 +51,7 @@ cdef class Partition(HotLog):
         control.max_message_bytes = max_message_bytes
         control.offset_limit = offset_limit
         control.log_start_offset = log_start_offset
-        control.high_watermark = base_offset
+        bus_publish_durable(control, base_offset)
         if bus_lock_create(&control.lock):
             raise OSError("cannot create a robust mutex")
         fd = create_segment_file(hot_fd, f"{topic_id}-{partition}.1.seg", first_bytes)
@@ -197,8 +197,8 @@ cdef class Partition(HotLog):
     def publish_high_watermark(self, uint64_t offset, uint64_t fsync_ns):
         """Every offset below it is verified and on disk. Wakes who waits for that, or for room."""
         self.control.replica_fsync_ns = fsync_ns
-        if offset > self.control.high_watermark:
-            bus_store_release(&self.control.high_watermark, offset)
+        if offset >= bus_durable_end(self.control): # the same again puts damaged words right
+            bus_publish_durable(self.control, offset)
         self.ring_durable()
         self.ring_space()
 

@@ -228,7 +228,7 @@ cdef class ProducerCore:
             record.attributes |= BUS_ATTR_ALIGNED
         if log.control.flags & BUS_FLAG_APPEND_TIME:
             record.attributes |= BUS_ATTR_APPEND_TIME
-        if record.value_length >= BUS_BARE_VALUE and not log.control.flags & BUS_FLAG_REPLICATED:
+        if record.value_length >= BUS_BARE_VALUE and not log.replicated:
             record.attributes |= BUS_ATTR_BARE_VALUE
         if record.value_length < NOGIL_BYTES:
             record.body_crc = bus_body_crc(record)

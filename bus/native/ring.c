@@ -52,7 +52,7 @@ static enum bus_append_status may_retire(const bus_partition *control, int slot,
     uint64_t end = control->ring[slot].end_offset;
     uint32_t flags = bus_load32_relaxed(&control->flags);
     if (flags & BUS_FLAG_REPLICATED) /* beyond the end: then the end frame is on disk as well */
-        return bus_load_acquire(&control->high_watermark) > end ? BUS_APPENDED : BUS_WAIT_REPLICA;
+        return bus_durable_end(control) > end ? BUS_APPENDED : BUS_WAIT_REPLICA;
     if (flags & BUS_FLAG_DROP) return BUS_APPENDED;
     uint64_t high = at_most(bus_load_acquire(&control->readers_high), BUS_READERS);
     for (uint64_t i = 0; i < high; i++) {

@@ -86,7 +86,7 @@ static void a_replicated_ring_waits_for_the_watermark(void) {
     stage_open(&stage, (stage_options){.flags = BUS_FLAG_REPLICATED});
     bus_log log = stage_log(&stage);
     CHECK_EQUAL(append_segments(&stage, &log, 50), BUS_WAIT_REPLICA);
-    bus_store_release(&stage.control->high_watermark, stage_log_end(&stage));
+    bus_publish_durable(stage.control, stage_log_end(&stage));
     CHECK_EQUAL(append_segments(&stage, &log, 3), BUS_APPENDED);
     stage_close(&stage);
 }
