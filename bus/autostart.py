@@ -171,7 +171,8 @@ def _judge(directory: BusDirectory, line: bytes) -> None:
 
 
 def _log_tail(directory: BusDirectory) -> str:
-    with directory.log_path.open("rb") as log:
+    fd = files.open_file(BROKER_LOG, os.O_RDONLY, dir_fd=directory.fd)
+    with open(fd, "rb") as log:
         size = log.seek(0, os.SEEK_END)
         log.seek(max(0, size - _LOG_TAIL_BYTES))
         return log.read().decode(errors="replace").strip() or "(empty)"

@@ -6,6 +6,7 @@ import resource
 from contextlib import suppress
 from typing import Any
 
+from bus import files
 from bus.directory import BROKER_LOCK, BROKER_LOG, BusDirectory
 from bus.errors import BrokerAlreadyRunningError
 from bus.liveness import lock_byte
@@ -31,8 +32,8 @@ def take_broker_lock(directory: BusDirectory) -> int:
 
 def log_to_file(directory: BusDirectory) -> None:
     """Sends stdout and stderr to broker.log, as a daemon does."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(BROKER_LOG, flags, 0o600, dir_fd=directory.fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    fd = files.open_file(BROKER_LOG, flags, dir_fd=directory.fd)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)

@@ -42,6 +42,8 @@ BROKER_LOG: Final = "broker.log"
 CLIENTS_LOCK: Final = "clients.lock"
 TOPICS: Final = "topics"
 GROUPS: Final = "groups"
+#: bus.json is linked into place by whoever is first: its temporary name may still be there
+_LINKS_MAX: Final = 2
 #: where hot directories live; RAM on every Linux
 SHARED_MEMORY: Final = Path("/dev/shm")
 
@@ -144,7 +146,7 @@ class BusDirectory:
         return f"{self.bus_id:016x}"
 
     def _read_bus_id(self) -> int:
-        content = files.read_json(self.fd, BUS_FILE)
+        content = files.read_json(self.fd, BUS_FILE, links_max=_LINKS_MAX)
         if content is None:
             raise DirectoryError(
                 f"{self.path} holds no bus (no {BUS_FILE}); start one with: bus serve {self.path}"
@@ -302,7 +304,7 @@ def offsets_name(group: str) -> str:
 
 
 def _write_identity(fd: int) -> None:
-    if files.read_bytes(fd, BUS_FILE) is not None:
+    if files.read_bytes(fd, BUS_FILE, links_max=_LINKS_MAX) is not None:
         return
     content = {"format": FORMAT, "bus_id": os.urandom(8).hex(), "created": timestamp()}
     files.write_new(fd, BUS_FILE, (json.dumps(content, indent=1) + "\n").encode())

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import posix_ipc
 
@@ -10,11 +11,21 @@ from bus.directory import SHARED_MEMORY
 
 
 def doorbells(bus_id_hex: str) -> Iterator[str]:
-    """The names of all doorbells of a bus that exist now, as posix_ipc takes them."""
+    """The names of all doorbells of a bus that exist now, as posix_ipc takes them.
+
+    What another user has put under such a name is none.
+    """
     prefix = f"sem.bus-{bus_id_hex}-"
     for name in os.listdir(SHARED_MEMORY):
-        if name.startswith(prefix):
+        if name.startswith(prefix) and _is_ours(SHARED_MEMORY / name):
             yield "/" + name.removeprefix("sem.")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
 
 
 def unlink_doorbells(bus_id_hex: str) -> None:

@@ -12,10 +12,11 @@ newest file alone.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from bus import files
 from bus.errors import NoSpaceError
 from bus.native.core import LAYOUT, SegmentHeader, parse_header
 
@@ -30,8 +31,6 @@ DAMAGED_SUFFIX: Final = ".log.damaged"
 DATA_START: Final = LAYOUT["sizeof.bus_segment"]
 #: The part of the header that never changes after creation; the seal fields follow it.
 IDENTITY_BYTES: Final = LAYOUT["bus_segment.end_offset"]
-
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def segment_name(base_offset: int) -> str:
@@ -52,8 +51,8 @@ def list_segments(partition_dir: Path | int) -> list[int]:
 
 @contextmanager
 def open_dir(path: Path) -> Iterator[int]:
-    """The descriptor of a directory, for the time of a `with` block."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """The descriptor of a directory of ours, for the time of a `with` block."""
+    fd = files.open_directory(path)
     try:
         yield fd
     finally:
@@ -62,8 +61,8 @@ def open_dir(path: Path) -> Iterator[int]:
 
 def open_segment(dir_fd: int, base_offset: int, *, writable: bool = False) -> int:
     """A descriptor of the durable segment that begins at `base_offset`."""
-    flags = _FLAGS if writable else os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(segment_name(base_offset), flags, dir_fd=dir_fd)
+    flags = os.O_RDWR if writable else os.O_RDONLY
+    return files.open_own(segment_name(base_offset), flags, dir_fd=dir_fd)
 
 
 def read_header(dir_fd: int, base_offset: int) -> SegmentHeader:
@@ -89,7 +88,9 @@ def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) ->
     Raises NoSpaceError when the filesystem is full; no half file is left then.
     """
     name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
-    fd = os.open(name, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)  # of a replica that died: never written to again
+    fd = files.open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dir_fd)
     try:
         os.posix_fallocate(fd, 0, size)
         os.pwrite(fd, header, 0)

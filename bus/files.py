@@ -1,9 +1,9 @@
 """Files of the bus, opened safely and replaced atomically, relative to an open directory.
 
 Guarantees: nothing is opened through a symbolic link in its last step; nothing is used that
-another user owns or that group or others may write; a file replaced by `write_atomic` is either
-the old one or the new one, and with `durable` stays so after a power loss. Every OSError comes
-out as an error of the bus that names the path and the way out.
+another user owns, that group or others may write, or that has a second name somewhere; a file
+replaced by `write_atomic` is either the old one or the new one, and with `durable` stays so after
+a power loss. Every OSError comes out as an error of the bus that names the path and the way out.
 """
 
 import errno
@@ -95,20 +95,29 @@ def open_directory(name: str | Path, *, dir_fd: int | None = None, create: bool 
     return _checked(fd, what, stat.S_ISDIR, "a directory")
 
 
-def open_file(name: str, flags: int = os.O_RDWR, *, dir_fd: int) -> int:
+def open_file(name: str, flags: int = os.O_RDWR, *, dir_fd: int, links_max: int = 1) -> int:
     """A descriptor of a regular file that is ours alone to write; O_CREAT makes it with 0600.
 
     Raises UnsafeDirectoryError and DirectoryError as `open_directory` does.
     """
-    what = _what(name, dir_fd)
+    with explained(_what(name, dir_fd)):
+        return open_own(name, flags, dir_fd=dir_fd, links_max=links_max)
+
+
+def open_own(name: str | Path, flags: int, *, dir_fd: int | None = None, links_max: int = 1) -> int:
+    """As `open_file`, for callers that tell FileNotFoundError from other OSErrors themselves."""
     # O_NONBLOCK: a FIFO put in the file's place must not hang the open
     more = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    with explained(what):
+    try:
         fd = os.open(name, flags | more, 0o600, dir_fd=dir_fd)
-    return _checked(fd, what, stat.S_ISREG, "a regular file")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise translate(error, _what(name, dir_fd)) from error
+        raise
+    return _checked(fd, _what(name, dir_fd), stat.S_ISREG, "a regular file", links_max)
 
 
-def _checked(fd: int, what: str, is_kind: Any, kind: str) -> int:
+def _checked(fd: int, what: str, is_kind: Any, kind: str, links_max: int | None = None) -> int:
     try:
         status = os.fstat(fd)
         if not is_kind(status.st_mode):
@@ -122,6 +131,11 @@ def _checked(fd: int, what: str, is_kind: Any, kind: str) -> int:
             raise UnsafeDirectoryError(
                 f"{what} is writable by others (mode {stat.S_IMODE(status.st_mode):04o});"
                 f" take that away with: chmod go-w {what}"
+            )
+        if links_max is not None and status.st_nlink > links_max:
+            raise UnsafeDirectoryError(
+                f"{what} has {status.st_nlink} names (hard links): who has another one can keep or"
+                " change it; put a copy in its place (cp, then mv)"
             )
     except BaseException:
         os.close(fd)
@@ -145,11 +159,11 @@ def sync_directory(fd: int) -> None:
         os.fsync(fd)
 
 
-def read_bytes(dir_fd: int, name: str) -> bytes | None:
+def read_bytes(dir_fd: int, name: str, *, links_max: int = 1) -> bytes | None:
     """The whole of a small file, None if there is none."""
     what = _what(name, dir_fd)
     try:
-        fd = open_file(name, os.O_RDONLY, dir_fd=dir_fd)
+        fd = open_file(name, os.O_RDONLY, dir_fd=dir_fd, links_max=links_max)
     except DirectoryError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
@@ -173,7 +187,10 @@ def write_atomic(dir_fd: int, name: str, data: bytes, *, durable: bool = True) -
 
 
 def write_new(dir_fd: int, name: str, data: bytes) -> bool:
-    """Make a file as a whole and durably, unless it is there: then False, and it is untouched."""
+    """Make a file as a whole and durably, unless it is there: then False, and it is untouched.
+
+    For an instant, or until the next sweep after a death, it has two names: read it accordingly.
+    """
     temporary = _write_temporary(dir_fd, name, data, durable=True)
     with explained(_what(name, dir_fd)):
         try:
@@ -212,9 +229,9 @@ def sweep_temporary(dir_fd: int) -> None:
                     os.unlink(name, dir_fd=dir_fd)
 
 
-def read_json(dir_fd: int, name: str) -> dict[str, Any] | None:
+def read_json(dir_fd: int, name: str, *, links_max: int = 1) -> dict[str, Any] | None:
     """A JSON object, None if there is no such file; else raises CorruptSegmentError."""
-    data = read_bytes(dir_fd, name)
+    data = read_bytes(dir_fd, name, links_max=links_max)
     if data is None:
         return None
     try:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from bus import files
 from bus.catalog import Catalog
 from bus.config import GROUPS_MAX, check_group_id
 from bus.directory import BusDirectory, offsets_name
@@ -76,7 +77,7 @@ class Groups:
             os.close(groups_fd)
 
     def _open_file(self, groups_fd: int, file: str) -> None:
-        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=groups_fd)
+        fd = files.open_file(file, dir_fd=groups_fd)
         try:
             header = read_offsets_header(fd)
         finally:

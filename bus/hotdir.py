@@ -117,7 +117,7 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
         if found is not None:
             return found, True
         wipe(path)
-    path = choose_path(directory, wish)
+    path = beside_squatter(choose_path(directory, wish))
     check_home(directory, path)
     wipe(path)
     return _create(directory, path), False
@@ -129,9 +129,18 @@ def check_home(directory: BusDirectory, path: Path) -> None:
     A copy of a bus directory has the id of its original, and would take its hot log away.
     """
     try:
-        home = (path / HOME_FILE).read_text().rstrip("\n")
-    except (FileNotFoundError, NotADirectoryError):
+        fd = files.open_directory(path)
+    except DirectoryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return
+        raise
+    try:
+        text = files.read_bytes(fd, HOME_FILE)
+    finally:
+        os.close(fd)
+    if text is None:
         return
+    home = text.decode(errors="replace").rstrip("\n")
     if home.partition(" ")[0] != _home(directory).partition(" ")[0]:
         raise UnsafeDirectoryError(
             f"{directory.path} is a copy of the bus in {home.partition(' ')[2]}, whose hot log is"
@@ -161,6 +170,24 @@ def choose_path(directory: BusDirectory, wish: Path | None) -> Path:
         path,
     )
     return path
+
+
+def beside_squatter(path: Path) -> Path:
+    """The path, or a random one beside it if another user has put something there.
+
+    Everybody may make a directory in /dev/shm, and the name of a bus shows there while it runs.
+    Clients find the hot directory by runtime.json, whatever its name is.
+    """
+    if not _is_foreign(path) or path.parent != SHARED_MEMORY:
+        return path
+    logger.warning("%s belongs to another user; a random name is used instead", path)
+    return path.with_name(f"{path.name}-{os.urandom(8).hex()}")
+
+
+def _is_foreign(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.lstat(path).st_uid != os.geteuid()
+    return False
 
 
 def _free_bytes(path: Path) -> int:

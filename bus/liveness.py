@@ -52,6 +52,9 @@ _START_TICKS: Final = LAYOUT["bus_client.start_ticks"]
 _ROLE: Final = LAYOUT["bus_client.role"]
 _CLIENT_ID: Final = LAYOUT["bus_client.client_id"]
 
+#: Generations name doorbells in /dev/shm, where everybody may make a file: by steps of up to 2^32
+#: nobody can guess the next names and take them first, and 64 bits are enough for 2^32 attaches.
+_GENERATION_STEP_BYTES: Final = 4
 #: struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK: Final = struct.Struct("@hhqqi4x")
 _START_TICKS_FIELD: Final = 22
@@ -217,7 +220,9 @@ def free_client(control: Table, slot: int) -> None:
 
 
 def _unlink_doorbell(control: Table, slot: int) -> None:
-    with suppress(posix_ipc.ExistentialError):
+    # Another user may have put a file under a name that was ours once. It harms nobody: bells are
+    # used only where the file is ours, and the next generation has a name that cannot be guessed.
+    with suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
         posix_ipc.unlink_semaphore(Bells(control).name(slot))
 
 
@@ -278,7 +283,8 @@ class ClientSlot:
         control, at = self._control, _at(self.slot)
         _unlink_doorbell(control, self.slot)  # of a taker that died before state 1
         me = Process.current()
-        self.generation = control.add(_NEXT_GENERATION, 1)
+        step = 1 + int.from_bytes(os.urandom(_GENERATION_STEP_BYTES), "little")
+        self.generation = control.add(_NEXT_GENERATION, step)
         control.store_release(at + _GENERATION, self.generation)
         control.store_release(at + _START_TICKS, me.start_ticks)
         control.store32_release(at + _PID, me.pid)

@@ -148,7 +148,7 @@ class OffsetTable:
         """The table in file `path`."""
         flags = os.O_RDWR if writable else os.O_RDONLY
         with files.explained(str(path)):
-            fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = files.open_own(Path(path), flags)
         return cls._owning(fd)
 
     @classmethod

@@ -7,7 +7,6 @@ Guarantees: a future that has succeeded means what `acks` says. Records of one p
 partition keep their order. May be used from several threads.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -266,10 +265,10 @@ class Producer(ProducerCore):
     def _report(self, log: Partition) -> str:
         for topic in self._client.topics():
             if topic.id == log.topic_id:
-                path = self._client.directory.partition_path(topic.name, log.partition)
-                report = path / "replica-report.json"
-                if report.exists():
-                    return str(json.loads(report.read_text()).get("reason", "no reason given"))
+                relative = f"topics/{topic.name}/{log.partition}/replica-report.json"
+                report = self._client.directory.read_json(relative)
+                if report is not None:
+                    return str(report.get("reason", "no reason given"))
         return "it left no report"
 
     def flush(self, timeout: float | None = None) -> None:

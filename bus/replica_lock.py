@@ -37,7 +37,7 @@ def take(dir_fd: int) -> int | None:
 def holder(dir_fd: int) -> int | None:
     """The pid of the replica that holds the lock; None if nobody does, 0 if it did not say yet."""
     try:
-        fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+        fd = files.open_own(LOCK_FILE, os.O_RDWR, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     try:

@@ -8,6 +8,7 @@ import os
 import time
 from typing import Final
 
+from bus import files
 from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, open_segment, read_header
 from bus.errors import BusError, CorruptSegmentError
@@ -64,7 +65,7 @@ class Retainer:
         if base is None or base >= log.log_end_offset:
             return None
         name = control_file_name(partition.topic.id, partition.number)
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._hot.fd)
+        fd = files.open_own(name, os.O_RDONLY, dir_fd=self._hot.fd)
         try:
             ends = os.pread(fd, 2 * _END.size, _ENDS_AT)
         finally:

@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bus import files
 from bus.check.damage import Findings
 
 
 @contextmanager
 def mapped(path: Path) -> Iterator[memoryview]:
-    """The file's bytes, mapped read-only and shared. Raises OSError; an empty file is empty."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """The file's bytes, mapped read-only and shared; an empty file is empty.
+
+    Raises OSError, and UnsafeDirectoryError for a file that is not ours alone.
+    """
+    fd = files.open_own(path, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size
         if size == 0:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bus import files
 from bus.check.damage import Findings
 from bus.check.files import mapped
 from bus.check.partition import check_chain
 from bus.check.segment import Expected, SegmentFacts, check_segment
+from bus.errors import UnsafeDirectoryError
 from bus.fields import Fields
 from bus.native.core import LAYOUT, Table
 
@@ -80,7 +82,7 @@ class HotPartition:
 @contextmanager
 def control_table(path: Path) -> Iterator[Table]:
     """A control file, mapped read-only. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = files.open_own(path, os.O_RDONLY)
     try:
         yield Table(fd, os.fstat(fd).st_size, writable=False)
     finally:
@@ -227,6 +229,8 @@ def _check_slot(
             facts = check_segment(data, _wanted(hot, slot, expected), noted, progress)
     except OSError as error:
         noted.add(0, f"cannot be read: {error.strerror}")
+    except UnsafeDirectoryError as error:
+        noted.add(0, str(error))
     if facts and not noted.damages:
         _check_against_slot(hot, slot, facts, noted)
     if not holds(hot, slot):

@@ -16,6 +16,7 @@ from typing import Any
 from bus.check.damage import Findings
 from bus.check.files import mapped, number_in, read_object
 from bus.check.segment import HEADER, Expected, SegmentFacts, check_segment
+from bus.errors import UnsafeDirectoryError
 
 #: An offset above all: a segment that is not the last must be whole to its end frame.
 _EVERYTHING = 2**63
@@ -88,6 +89,9 @@ def _check_file(
         with mapped(file) as data:
             facts = check_segment(data, expected, findings, progress)
     except FileNotFoundError:  # retention removed it since it was listed
+        return None
+    except UnsafeDirectoryError as error:
+        findings.add(0, str(error))
         return None
     if facts and file.name != f"{facts.base_offset:020d}.log":
         at = HEADER.offsets["base_offset"]

@@ -32,7 +32,7 @@ cdef class HotLog:
     def __init__(self, int hot_fd, uint64_t topic_id, uint32_t partition, Bells bells,
                  int client_slot):
         name = f"{topic_id}-{partition}.ctl"
-        fd = _os.open(name, _os.O_RDWR | _os.O_CLOEXEC | _os.O_NOFOLLOW, dir_fd=hot_fd)
+        fd = _files.open_own(name, _os.O_RDWR, dir_fd=hot_fd)
         try:
             size = _os.fstat(fd).st_size
             if size < <int64_t>sizeof(bus_partition):
@@ -106,7 +106,7 @@ cdef class HotLog:
         name = f"{self.topic_id}-{self.partition}.{serial}.seg"
         flags = _os.O_RDWR if self.writing else _os.O_RDONLY
         try:
-            fd = _os.open(name, flags | _os.O_CLOEXEC | _os.O_NOFOLLOW, dir_fd=self.hot_fd)
+            fd = _files.open_own(name, flags, dir_fd=self.hot_fd)
         except FileNotFoundError:
             if bus_load_acquire(&self.control.ring[slot].serial) != serial:
                 return self.map_slot(slot)

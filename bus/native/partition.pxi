@@ -6,8 +6,7 @@ cdef int64_t SUPERVISOR_LOCK_NS = 5_000_000_000
 
 cdef int create_segment_file(int hot_fd, str name, uint64_t size) except -1:
     """A new file, its bytes reserved: a sparse map on a full tmpfs would kill the writer."""
-    fd = _os.open(name, _os.O_RDWR | _os.O_CREAT | _os.O_EXCL | _os.O_CLOEXEC | _os.O_NOFOLLOW,
-                  0o600, dir_fd=hot_fd)
+    fd = _files.open_own(name, _os.O_RDWR | _os.O_CREAT | _os.O_EXCL, dir_fd=hot_fd)
     try:
         _os.posix_fallocate(fd, 0, size)
     except OSError:

@@ -2,6 +2,7 @@
 import os as _os
 
 from bus import errors as _errors
+from bus import files as _files
 
 #: A signal ends a wait at once; but one that comes in the instant before the wait begins is seen
 #: only after it. So waits are cut into slices. They grow as long as nothing happens, over many

@@ -2,9 +2,13 @@
 #include "wait.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "atomics.h"
 #include "lock.h"
@@ -15,8 +19,25 @@ void bus_bell_name(const bus_control *control, int slot, char name[BUS_BELL_NAME
 }
 
 static void forget(bus_bells *bells, int slot) {
-    if (bells->semaphores[slot]) sem_close(bells->semaphores[slot]);
+    if (bells->semaphores[slot]) munmap(bells->semaphores[slot], sizeof(sem_t));
     bells->semaphores[slot] = NULL;
+}
+
+/* A named semaphore is a file in /dev/shm, where everybody may put one. sem_open maps whatever has
+ * the name; another user's file could be cut short under us, and kill us with SIGBUS. So the file
+ * is opened here, looked at, and mapped as sem_open would map it. */
+static sem_t *open_own(const char *name) {
+    char path[BUS_BELL_NAME + 16];
+    snprintf(path, sizeof path, "/dev/shm/sem.%s", name + 1);
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return NULL;
+    struct stat status;
+    void *at = MAP_FAILED;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
+        !(status.st_mode & 077) && status.st_size >= (off_t)sizeof(sem_t))
+        at = mmap(NULL, sizeof(sem_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    return at == MAP_FAILED ? NULL : at;
 }
 
 sem_t *bus_bell(bus_bells *bells, int slot) {
@@ -27,8 +48,8 @@ sem_t *bus_bell(bus_bells *bells, int slot) {
     forget(bells, slot);
     char name[BUS_BELL_NAME];
     bus_bell_name(bells->control, slot, name);
-    sem_t *semaphore = sem_open(name, 0);
-    if (semaphore == SEM_FAILED) return NULL;
+    sem_t *semaphore = open_own(name);
+    if (!semaphore) return NULL;
     bells->semaphores[slot] = semaphore;
     bells->generations[slot] = generation;
     return semaphore;
