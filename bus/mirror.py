@@ -22,7 +22,7 @@ from bus.durable import (
     publish_temporary,
 )
 from bus.errors import BusError
-from bus.native.core import Scan, parse_header, scan_segment, seal_segment, sync_range
+from bus.native.core import Scan, parse_header, scan_segment, sync_range
 
 #: The seal fields follow the identity of the header, on the same page.
 _SEAL_END: Final = 192
@@ -52,8 +52,6 @@ class Mirror:
         self.synced_offset = offset
         #: duration of the last fdatasync, in ns
         self.fsync_ns = 0
-        #: the header says where the segment ends
-        self.is_sealed = False
 
     @classmethod
     def create(cls, dir_fd: int, header: bytes) -> Self:
@@ -69,9 +67,11 @@ class Mirror:
 
     @classmethod
     def reopen(cls, dir_fd: int, base_offset: int) -> tuple[Self, Scan]:
-        """The newest file as an earlier replica left it, verified frame by frame and synced.
+        """The newest file as an earlier replica left it, verified frame by frame, not synced.
 
-        The first frame that does not verify, and all after it, will be written again.
+        A sync by this process would prove nothing about what another one wrote: the other's may
+        have failed, and then the pages count as clean. The caller judges what can be believed;
+        the first frame that does not verify, and all after it, will be written again.
         Raises CorruptSegmentError for a header that is damaged.
         """
         fd = open_segment(dir_fd, base_offset, writable=True)
@@ -82,9 +82,6 @@ class Mirror:
             mirror = cls(
                 dir_fd, fd, identity.number, base_offset, scan.end_position, scan.next_offset
             )
-            mirror.is_sealed = identity.end_offset != 0
-            # The dead replica may have written more than it synced: nothing counts before this.
-            mirror._make_durable()
         except BaseException:
             os.close(fd)
             raise
@@ -96,22 +93,32 @@ class Mirror:
         return self.position - self.synced_position
 
     def write(self, frames: memoryview, next_offset: int) -> None:
-        """Appends whole frames; the record after them has `next_offset`."""
-        at = self.position
+        """Appends whole frames; the record after them has `next_offset`. Raises MirrorError."""
+        self._write_at(frames, self.position)
+        self.position += len(frames)
+        self.next_offset = next_offset
+
+    def _write_at(self, data: memoryview | bytes, at: int) -> None:
+        left = memoryview(data)
         try:
-            while frames:
-                written = os.pwrite(self._fd, frames, at)
+            while left:
+                written = os.pwrite(self._fd, left, at)
                 at += written
-                frames = frames[written:]
+                left = left[written:]
         except OSError as error:
             self._failed = True
             raise MirrorError(f"pwrite at {at}: {error.strerror}") from error
-        self.position = at
-        self.next_offset = next_offset
 
     def start_writeback(self, position: int) -> None:
-        """Asks the disk to begin with the bytes from `position` on, without waiting for it."""
-        sync_range(self._fd, position, self.position - position)
+        """Asks the disk to begin with the bytes from `position` on, without waiting for it.
+
+        Raises MirrorError: a disk that refuses so early is not asked again by this file.
+        """
+        try:
+            sync_range(self._fd, position, self.position - position)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"writeback at {position}: {error.strerror}") from error
 
     def sync(self) -> None:
         """Makes all that was written durable, and gives a new file its name.
@@ -123,21 +130,9 @@ class Mirror:
         self.synced_position, self.synced_offset = position, offset
 
     def seal(self, header: bytes) -> None:
-        """Writes index and seal of the complete segment; the caller syncs."""
-        os.pwrite(self._fd, header[_SEAL_END:], _SEAL_END)
-        os.pwrite(self._fd, header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
-
-    def seal_here(self) -> None:
-        """Ends the segment behind the last frame that was written, and syncs it.
-
-        For a complete segment whose hot file is gone. The index stays empty: it is a cache.
-        """
-        try:
-            seal_segment(self._fd, self.position, self.next_offset)
-        except OSError as error:
-            self._failed = True
-            raise MirrorError(f"the seal: {error.strerror}") from error
-        self.sync()
+        """Writes index and seal of the complete segment; the caller syncs. Raises MirrorError."""
+        self._write_at(header[_SEAL_END:], _SEAL_END)
+        self._write_at(header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
 
     def close(self) -> None:
         """Closes the file; calling it again does nothing."""

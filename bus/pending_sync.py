@@ -4,19 +4,29 @@ The file after it keeps a temporary name until this is done: so it stays true th
 segments but the newest are complete (see bus.durable).
 """
 
+import logging
 import threading
 
 from bus.mirror import Mirror, MirrorError
 
+logger = logging.getLogger(__name__)
+
 
 class PendingSync:
-    """One fdatasync in a thread of its own. The mirror belongs to it until `wait` returns."""
+    """One fdatasync in a thread of its own. The mirror belongs to it until `wait` returns.
+
+    Where no thread can be had, the caller waits for the disk instead.
+    """
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
         self._error: MirrorError | None = None
         self._thread = threading.Thread(target=self._run, name="bus-sync", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            logger.warning("segment %d is synced without a thread: %s", mirror.number, error)
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -31,7 +41,8 @@ class PendingSync:
 
     def join(self) -> None:
         """Until the sync has ended, well or not."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def wait(self) -> None:
         """Until the segment is on disk. Raises MirrorError: it never will be, by this file."""

@@ -27,6 +27,7 @@ from bus.errors import (
     NoSpaceError,
     ReplicaFailedError,
 )
+from bus.incidents import Incident, Incidents
 from bus.mirror import Mirror, MirrorError
 from bus.native.core import LAYOUT, Partition, parse_header
 from bus.pending_sync import PendingSync
@@ -60,11 +61,18 @@ class Follower:
 
     `source` is the hot log, `dir_fd` the directory of the durable files. The caller holds the
     partition's replica.lock. `is_stopping` is asked where the follower must wait for the disk.
+    What it puts right is counted in `incidents`, or else only logged.
     """
 
     def __init__(
-        self, source: Partition, dir_fd: int, *, is_stopping: Callable[[], bool] = lambda: False
+        self,
+        source: Partition,
+        dir_fd: int,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+        incidents: Incidents | None = None,
     ) -> None:
+        self._incidents = incidents
         self._source = source
         self._dir_fd = dir_fd
         self._is_stopping = is_stopping
@@ -85,7 +93,13 @@ class Follower:
     # ------------------------------------------------------------------------------- starting
 
     def resume(self) -> None:
-        """Finds the end of the durable log, verifies and syncs it, and publishes it."""
+        """Finds the end of the durable log and goes on behind what can be believed of it.
+
+        What the high watermark covers is on disk. Whatever else stands in the newest file was
+        written by a replica that is dead, and its fdatasync may have failed: the pages would
+        count as clean then, and one of ours would return 0 without writing them. So such a file
+        is never synced and believed, but copied anew from the hot ring, which still has it.
+        """
         remove_leftovers(self._dir_fd)
         bases = list_segments(self._dir_fd)
         if not bases:
@@ -98,12 +112,16 @@ class Follower:
             mirror.position,
             scan.next_offset,
         )
-        if scan.sealed:
+        is_hot = mirror.number >= self._oldest_number()
+        if is_hot and (scan.sealed or scan.next_offset != published):
+            self._mirror = mirror
+            self._copy_anew(
+                f"it ends at {scan.next_offset}, sealed: {scan.sealed}; published: {published}"
+            )
+        elif scan.sealed:
             self._turn_from(mirror)
         else:
             self._mirror = mirror
-            if scan.next_offset < published and mirror.number >= self._oldest_number():
-                self._copy_anew(f"durable up to {scan.next_offset} only, published {published}")
         if self._offset < published:
             raise self._failed(
                 f"the durable log ends at offset {self._offset}, but {published} was published:"
@@ -112,6 +130,7 @@ class Follower:
         self._publish(self._offset, mirror.fsync_ns)
 
     def _oldest_number(self) -> int:
+        """Of the hot ring; older segments were published to their ends, or mended by recovery."""
         return min((slot.number for slot in self._source.ring() if slot.number), default=0)
 
     def _begin(self, *, after: int, offset: int | None) -> bool:
@@ -235,10 +254,7 @@ class Follower:
             raise self._failed("the hot segment is sealed but no later one is in the ring")
 
     def _turn_from(self, mirror: Mirror) -> None:
-        """Closes a complete durable file, sealed if it is not yet, and begins the next segment."""
-        if not mirror.is_sealed:
-            mirror.seal_here()
-            self._publish(mirror.synced_offset, mirror.fsync_ns)
+        """Closes a complete durable file that the ring has let go, and begins the next segment."""
         mirror.close()
         if not self._begin(after=mirror.number, offset=mirror.next_offset):
             raise self._failed("the durable log ends where the hot log has nothing to go on")
@@ -265,6 +281,12 @@ class Follower:
         self._view = memoryview(self._buffer)
 
     # ------------------------------------------------------------------------------- failures
+
+    def _note(self, kind: Incident, text: str, *values: object) -> None:
+        if self._incidents is None:
+            logger.warning(text, *values)
+        else:
+            self._incidents.note(kind, text, *values)
 
     def _go_back(self) -> None:
         """To the segment before, if it is the one that could not be synced: it comes first."""
@@ -294,7 +316,7 @@ class Follower:
                 if self._is_stopping():
                     raise
                 if not warned:
-                    logger.error("%s", error)
+                    self._note(Incident.NO_SPACE, "%s", error)
                     warned = True
                 time.sleep(NO_SPACE_PAUSE_S)
             except OSError as error:
@@ -306,24 +328,38 @@ class Follower:
         Nothing was published from the file that is given up beyond its last good sync, and the
         hot ring keeps the whole segment until all of it is published.
         """
-        logger.error("segment %d is copied to a new durable file: %s", self._number, cause)
         position, offset = self._position, max(self._offset, self._source.high_watermark)
+        for last in (False, True):
+            self._note(
+                Incident.FILE_COPIED_ANEW,
+                "segment %d is copied to a new durable file: %s",
+                self._number,
+                cause,
+            )
+            try:
+                self._copy_up_to(position, offset)
+            except (MirrorError, OSError) as error:
+                if last:
+                    raise self._failed(
+                        f"segment {self._number} could not be copied to a new file: {error};"
+                        f" before that: {cause}"
+                    ) from error
+                cause = f"{error}; before that: {cause}"
+            except CorruptRecordError as error:
+                raise self._failed(str(error)) from error
+            else:
+                return
+
+    def _copy_up_to(self, position: int, offset: int) -> None:
+        """A new file with all frames below both, synced, in the place of the one that was."""
         if self._mirror is not None:
             self._mirror.close()
-        try:
-            self._mirror = mirror = Mirror.create(
-                self._dir_fd, self._source.segment_header(self._number)
-            )
-            self._position, self._offset, self._sealed = DATA_START, mirror.base_offset, False
-            while self._position < position or self._offset < offset:
-                if self._sealed or not self._copy_more(mirror):
-                    break
-            mirror.sync()
-        except (MirrorError, OSError) as error:
-            raise self._failed(
-                f"segment {self._number} could not be copied to a new file: {error};"
-                f" the first cause was: {cause}"
-            ) from error
+        self._mirror = mirror = self._create_mirror()
+        self._position, self._offset, self._sealed = DATA_START, mirror.base_offset, False
+        while self._position < position or self._offset < offset:
+            if self._sealed or not self._copy_more(mirror):
+                break
+        mirror.sync()
         self._publish(mirror.synced_offset, mirror.fsync_ns)
 
     def _copy_more(self, mirror: Mirror) -> bool:

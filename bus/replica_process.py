@@ -113,7 +113,12 @@ class Attendant:
         bells = Bells(self._hot.control)
         log = Partition(self._hot.fd, self._task.topic.id, self._task.partition, bells, slot.slot)
         log.set_replica(os.getpid(), STATE_RUNNING)
-        follower = Follower(log, dir_fd, is_stopping=lambda: stop.requested)
+        follower = Follower(
+            log,
+            dir_fd,
+            is_stopping=lambda: stop.requested,
+            incidents=self._hot.incidents,
+        )
         try:
             follower.resume()
             self._follow(follower, log)

@@ -151,6 +151,94 @@ def test_frames_that_a_dead_replica_left_torn_are_written_again(
     second.close()
 
 
+def inode(hot: HotLog, base: int = 0) -> int:
+    return (hot.durable / segment_name(base)).stat().st_ino
+
+
+def die_after_a_failed_sync(hot: HotLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica whose fdatasync fails, and that is killed before it can put it right."""
+    replica = hot.follower()
+    replica.resume()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fdatasync", failing)
+        patch.setattr(Follower, "_copy_anew", dying)
+        drain(replica)
+
+
+def failing(_fd: int) -> None:
+    raise EIO
+
+
+def test_what_a_dead_replica_could_not_sync_is_not_believed_but_copied_anew(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.append(b"a")
+    drain(follower)
+    first = inode(hot)
+    hot.append(b"b")
+    die_after_a_failed_sync(hot, monkeypatch)
+    assert hot.durable_ends() == {0: (2, False)}  # the pages look well
+    assert hot.log.high_watermark == 1
+    second = hot.follower()
+    second.resume()
+    assert hot.log.high_watermark == 2
+    assert inode(hot) != first
+    second.close()
+
+
+def test_a_seal_that_a_dead_replica_could_not_sync_is_not_believed_but_copied_anew(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.append(b"a")
+    drain(follower)
+    first = inode(hot)
+    hot.roll()
+    hot.append(b"b")
+    die_after_a_failed_sync(hot, monkeypatch)
+    assert seals(hot) == [1]
+    second = hot.follower()
+    second.resume()
+    drain(second)
+    assert inode(hot) != first
+    assert hot.durable_ends() == {0: (1, True), 1: (2, False)}
+    assert hot.log.high_watermark == 2
+    second.close()
+
+
+def test_a_file_that_ends_where_the_watermark_stands_is_kept(
+    hot: HotLog, follower: Follower
+) -> None:
+    hot.append(b"a", b"b")
+    drain(follower)
+    first = inode(hot)
+    second = hot.follower()
+    second.resume()
+    hot.append(b"c")
+    drain(second)
+    assert inode(hot) == first
+    assert hot.log.high_watermark == 3
+    second.close()
+
+
+def test_a_copy_that_fails_once_is_made_once_more(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot.append(b"a")
+    drain(follower)
+    real, failures = os.fdatasync, [EIO, EIO]
+
+    def failing_twice(fd: int) -> None:
+        if failures:
+            raise failures.pop()
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", failing_twice)
+    hot.append(b"b")
+    drain(follower)
+    assert hot.log.high_watermark == 2
+    assert hot.durable_ends() == {0: (2, False)}
+
+
 def test_a_durable_file_that_lost_what_was_published_is_copied_anew(
     hot: HotLog, follower: Follower
 ) -> None:
@@ -304,10 +392,6 @@ def test_when_the_copy_fails_too_the_replica_ends_and_the_watermark_stays(
 ) -> None:
     hot.append(b"a")
     drain(follower)
-
-    def failing(fd: int) -> None:
-        raise EIO
-
     monkeypatch.setattr(os, "fdatasync", failing)
     hot.append(b"b")
     with pytest.raises(FollowerFailedError, match=r"could not be copied.*Input/output error"):
