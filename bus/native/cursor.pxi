@@ -200,6 +200,8 @@ cdef class Cursor:
         cdef uint64_t tail
         if self.reader is None:
             raise _errors.ClosedError("the consumer is closed")
+        if self.is_filled(): # what is there is not durable yet: no reason to look further
+            return True
         if not self.placed:
             return self.locate()
         tail = bus_load_acquire(&self.log.control.tail) # pairs with publish in log.c
