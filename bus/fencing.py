@@ -6,10 +6,27 @@ commit counts only if the member that sends it is in the table now and owns the 
 """
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from bus.assignment import Partition
-from bus.errors import CommitFailedError
+from bus.errors import BrokerNotRunningError, CommitFailedError
 from bus.members import Death, Member, MemberTable
+from bus.native.core import LAYOUT, Table
+
+_STOPPING: Final = LAYOUT["bus_control.stopping"]
+
+
+def check_bus_runs(control: Table, group: str) -> None:
+    """Raise BrokerNotRunningError if the bus with this bus.ctl is being stopped, or was.
+
+    The offsets outlive the members table: members of the next bus commit to the same file, and the
+    mutex of the old table keeps none of them out.
+    """
+    if control.load32_acquire(_STOPPING):
+        raise BrokerNotRunningError(
+            f"the bus of group {group!r} was stopped; nothing was committed: make a new consumer"
+            " once it runs again"
+        )
 
 
 def check_member_commit(

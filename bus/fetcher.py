@@ -14,6 +14,7 @@ from bus.catalog import Topic
 from bus.client import Client
 from bus.errors import (
     BrokerNotRunningError,
+    BusError,
     CommitFailedError,
     IllegalStateError,
     NoOffsetForPartitionError,
@@ -57,6 +58,8 @@ class Fetcher:
         self._catalog_seen = -1
         self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
         self._reap_due = 0.0
+        #: readers and membership belong to the bus that the client was attached to by then
+        self._attachments = client.attachments
         if options.group_id is not None:
             self.session = GroupSession(
                 client, options.group_id, options.partition_assignment_strategy
@@ -65,12 +68,30 @@ class Fetcher:
     # ------------------------------------------------------------------ what is to be read
 
     def coordinate(self) -> None:
-        """Bring what is read in line with the group and the catalog; commit if that is due."""
-        if self.client.stopping:
-            raise BrokerNotRunningError(
-                f"the bus in {self.client.directory.path} was stopped; make a new consumer once it"
-                " runs again"
-            )
+        """Bring what is read in line with the group and the catalog; commit if that is due.
+
+        Raises BrokerNotRunningError when the bus was stopped, also if it has been started again
+        since and the client has attached to the new one over some other call.
+        """
+        if self._is_over():
+            raise self._stopped()
+        try:
+            self._coordinate()
+        except BusError as error:
+            if self._is_over():  # in the middle of it: then that is the cause
+                raise self._stopped() from error
+            raise
+
+    def _is_over(self) -> bool:
+        return self.client.stopping or self.client.attachments != self._attachments
+
+    def _stopped(self) -> BrokerNotRunningError:
+        return BrokerNotRunningError(
+            f"the bus in {self.client.directory.path} was stopped; make a new consumer once it"
+            " runs again"
+        )
+
+    def _coordinate(self) -> None:
         version = self.client.catalog_version()
         if version != self._catalog_seen:
             self._catalog_seen = version
@@ -154,6 +175,7 @@ class Fetcher:
         except UnknownMemberIdError as error:
             logger.warning("group %r: %s; joining again", self._options.group_id, error)
             self._joined = frozenset()
+            self._drop(frozenset(self.assigned))  # whatever it still reads, it owns nothing
             self._follow_catalog()
             return
         if not gained:
@@ -334,7 +356,7 @@ class Fetcher:
     def close(self, *, autocommit: bool) -> None:
         """Commit, leave, let go. The client closes with the last record that is still held."""
         try:
-            if not self.client.stopping and not self.client.stale:
+            if not self._is_over() and not self.client.stale:
                 if autocommit:
                     self.auto_commit()
                 if self.session is not None:

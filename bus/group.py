@@ -24,6 +24,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from bus import fencing
 from bus.assignment import STRATEGIES, Partition
 from bus.errors import (
     BusConfigurationError,
@@ -31,7 +32,6 @@ from bus.errors import (
     GroupIdNotFoundError,
     UnknownMemberIdError,
 )
-from bus.fencing import check_member_commit, check_standalone_commit, refuse_removed
 from bus.group_tables import GroupClient, GroupTables
 from bus.members import LOCK_TIMEOUT_MS, MEMBERS_MAX, TOPICS_MAX, Member, MemberId, MemberTable
 from bus.native.core import Table
@@ -295,8 +295,11 @@ class GroupMembership:
         """
         if not self.joined:
             return False
-        with self._locked_member() as me:
-            topics = me.topics
+        with self._members.locked():
+            me = self._myself()
+        if me is None:
+            return False  # removed, and so the generation has moved: the next plan says so
+        topics = me.topics
         wanted = {(topic, n) for topic in topics for n in range(count_of(topic))}
         with self._locked_member() as me:
             planned = {
@@ -360,13 +363,14 @@ class GroupMembership:
         }
 
     def _check_fence(self, partitions: Iterable[Partition]) -> None:
+        fencing.check_bus_runs(self._client.control, self.group)
         member = self._myself()
         if member is not None:
-            check_member_commit(self._members, self.group, member, partitions)
+            fencing.check_member_commit(self._members, self.group, member, partitions)
         elif self._me is not None:
-            raise refuse_removed(self._members, self.group, self.member_id)
+            raise fencing.refuse_removed(self._members, self.group, self.member_id)
         else:
-            check_standalone_commit(self._members, self.group, self._tables.death)
+            fencing.check_standalone_commit(self._members, self.group, self._tables.death)
 
     # -------------------------------------------------------------------------- internal
 

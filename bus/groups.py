@@ -165,6 +165,18 @@ class Groups:
         """Takes a dead client out of every group; returns how many memberships it had."""
         return sum(remove_client(group.members, self._bells, slot, generation) for group in self)
 
+    def fence(self) -> None:
+        """In a stop: whoever committed before it was announced is done when this returns.
+
+        A member that is stopped in the middle of a commit is not waited for.
+        """
+        for group in self:
+            try:
+                with group.members.locked():
+                    continue
+            except BusError as error:
+                logger.warning("group %s, stopping all the same: %s", group.name, error)
+
     def sync(self) -> None:
         """Brings committed offsets to the disk.
 

@@ -291,6 +291,7 @@ class Supervisor:
         self._stop_deadline_s = time.monotonic() + self._config.stop_timeout_s
         self._inventory.fence()
         self._hot.announce_stop()
+        self._groups.fence()
         for row in self._registry.rows():
             self._bells.ring(row.slot)
         self._keeper.begin_stop()
