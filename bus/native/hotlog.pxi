@@ -110,6 +110,7 @@ cdef class HotLog:
         except FileNotFoundError:
             if bus_load_acquire(&self.control.ring[slot].serial) != serial:
                 return self.map_slot(slot)
+            self.check_alive()
             raise _errors.CorruptSegmentError(
                 f"hot segment file {name} is missing; restart the bus") from None
         try:
@@ -124,6 +125,14 @@ cdef class HotLog:
         self.log.map_bytes[slot] = mapping.bytes
         self.log.map_serials[slot] = serial
         return mapping
+
+    cdef int check_alive(self) except -1:
+        """Raises if files are missing because the bus was stopped, or the topic deleted."""
+        if self.bells is not None and bus_load32_acquire(&self.bells.bells.control.stopping):
+            raise _errors.BrokerNotRunningError("the bus was stopped, and its hot files are gone")
+        if self.flags & BUS_FLAG_DELETED:
+            raise _errors.UnknownTopicOrPartitionError(f"topic {self.topic_id} was deleted")
+        return 0
 
     cdef int start_writing(self) except -1:
         """From here on mappings are writable; read-only ones live as long as they are used."""

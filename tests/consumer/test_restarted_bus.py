@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import bus
-from bus.errors import BrokerNotRunningError
-from tests.broker.rig import create_topic
+from bus.errors import BrokerNotRunningError, UnknownTopicOrPartitionError
+from tests.broker.rig import ask, create_topic
 from tests.consumer.rig import T0, reader
 
 OFFSET = bus.OffsetAndMetadata
@@ -60,3 +60,26 @@ def test_a_consumer_never_goes_on_over_a_restart_even_if_its_client_has_attached
         late.close()
         next_one.commit()
         assert [one.offset for one in next_one.poll(5000)[T0]] == [3, 4, 5]
+
+
+def test_a_file_that_a_stop_has_removed_is_not_called_missing(bus_dir: Path) -> None:
+    with bus.Broker(bus_dir):
+        create_topic(bus_dir)
+        send(bus_dir, 3)
+        late = reader(bus_dir)
+        late.assign([T0])
+        cursor = late._fetcher.reader(T0)
+    with pytest.raises(BrokerNotRunningError, match="the bus was stopped"):
+        cursor.take(1)
+    late.close()
+
+
+def test_a_file_that_went_with_its_topic_is_not_called_missing(bus_dir: Path) -> None:
+    with bus.Broker(bus_dir), reader(bus_dir) as late:
+        create_topic(bus_dir)
+        send(bus_dir, 3)
+        late.assign([T0])
+        cursor = late._fetcher.reader(T0)
+        ask(bus_dir, "delete_topics", names=["t"])
+        with pytest.raises(UnknownTopicOrPartitionError, match="was deleted"):
+            cursor.take(1)

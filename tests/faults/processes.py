@@ -15,11 +15,17 @@ BROKER, REPLICA, WORKER, MAIN = "broker", "replica", "worker", "main"
 #: forked by the demo, and not yet what it will be
 STARTING = "starting"
 PRODUCER, CONSUMER = "producer", "consumer"
+REPLAYER, CHURNER, OBSERVER = "replayer", "churner", "observer"
 
 _MODULES = {
     "bus.demo.worker": WORKER,
     "tests.faults.sender": PRODUCER,
     "tests.faults.reader": CONSUMER,
+    "tests.soak.producer": PRODUCER,
+    "tests.soak.consumer": CONSUMER,
+    "tests.soak.replayer": REPLAYER,
+    "tests.soak.churner": CHURNER,
+    "tests.soak.observer": OBSERVER,
 }
 
 
