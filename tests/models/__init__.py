@@ -1,0 +1,1 @@
+"""The protocols as small models, which Spin explores to the last state."""
