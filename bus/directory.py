@@ -106,9 +106,8 @@ class BusDirectory:
         Two processes may do so at once: both get the same bus.
         """
         path = resolve_address(address)
-        with files.explained(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        fd = files.open_directory(path, create=True)
+        files.make_path(path)
+        fd = files.open_directory(path)
         try:
             _write_identity(fd)
         except BaseException:
@@ -169,9 +168,13 @@ class BusDirectory:
             raise CorruptSegmentError(f"{self.path / EPOCH_FILE} holds no number") from error
 
     def raise_epoch(self) -> int:
-        """Count one more start of a broker, durably. The caller holds broker.lock."""
+        """Count one more start of a broker, durably. The caller holds broker.lock.
+
+        The directory itself is on disk then, too, also if its maker died before that.
+        """
         epoch = self.epoch() + 1
         files.write_atomic(self.fd, EPOCH_FILE, f"{epoch}\n".encode())
+        files.sync_parent(self.path)
         return epoch
 
     def read_runtime(self) -> Runtime | None:
@@ -212,11 +215,16 @@ class BusDirectory:
             os.close(fd)
 
     def open_below(self, *steps: str, create: bool = False) -> int:
-        """A checked descriptor of a directory below the root; the caller closes it."""
+        """A checked descriptor of a directory below the root; the caller closes it.
+
+        With `create`, directories that are not there are made, durably.
+        """
         fd = os.dup(self.fd)
         for step in steps:
             try:
-                below = files.open_directory(_step(step), dir_fd=fd, create=create)
+                if create:
+                    files.make_directory(_step(step), dir_fd=fd)
+                below = files.open_directory(_step(step), dir_fd=fd)
             finally:
                 os.close(fd)
             fd = below

@@ -95,6 +95,39 @@ def open_directory(name: str | Path, *, dir_fd: int | None = None, create: bool 
     return _checked(fd, what, stat.S_ISDIR, "a directory")
 
 
+def make_directory(name: str, *, dir_fd: int) -> None:
+    """Make a directory (0700) durably, unless it is there."""
+    with explained(_what(name, dir_fd)):
+        try:
+            os.mkdir(name, 0o700, dir_fd=dir_fd)
+        except FileExistsError:
+            return
+        os.fsync(dir_fd)
+
+
+def make_path(path: Path) -> None:
+    """Make a directory (0700) and all above it that are not there, durably."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for directory in reversed(missing):
+        with explained(str(directory)), suppress(FileExistsError):
+            directory.mkdir(0o700 if directory == path else 0o777)
+        sync_parent(directory)
+
+
+def sync_parent(path: Path) -> None:
+    """Make the name of `path` durable."""
+    with explained(str(path.parent)):
+        try:
+            fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            os.sync()  # a directory that we may pass but not read is synced with everything else
+            return
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def open_file(name: str, flags: int = os.O_RDWR, *, dir_fd: int, links_max: int = 1) -> int:
     """A descriptor of a regular file that is ours alone to write; O_CREAT makes it with 0600.
 
@@ -218,6 +251,16 @@ def _write_temporary(dir_fd: int, name: str, data: bytes, *, durable: bool) -> s
         os.unlink(temporary, dir_fd=dir_fd)
         raise
     return temporary
+
+
+def settle(dir_fd: int) -> None:
+    """Remove what killed writers of a directory left, and make durable what they named.
+
+    A rename that its author did not live to sync is seen by all, and gone after a power loss. The
+    caller is the directory's only writer.
+    """
+    sweep_temporary(dir_fd)
+    sync_directory(dir_fd)
 
 
 def sweep_temporary(dir_fd: int) -> None:

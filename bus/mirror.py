@@ -42,6 +42,7 @@ class Mirror:
         self._fd = fd
         self._failed = False
         self._named = True
+        self._seal = b""
         self.number = number
         self.base_offset = base_offset
         #: where the next frame goes, and the offset of the record in it
@@ -121,16 +122,27 @@ class Mirror:
             raise MirrorError(f"writeback at {position}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Makes all that was written durable, and gives a new file its name.
+        """Makes all that was written durable, then the seal, and gives a new file its name.
 
         Raises MirrorError, and then for ever.
         """
         position, offset = self.position, self.next_offset
         self._make_durable()
+        if self._seal:
+            self._write_seal()
+            self._make_durable()
         self.synced_position, self.synced_offset = position, offset
 
     def seal(self, header: bytes) -> None:
-        """Writes index and seal of the complete segment; the caller syncs. Raises MirrorError."""
+        """The segment is complete: the next sync writes its index and its seal as well.
+
+        Behind the frames, not with them: after a power loss a seal in front of frames that do not
+        verify must mean that they were damaged, and not that they never came to the disk.
+        """
+        self._seal = header
+
+    def _write_seal(self) -> None:
+        header, self._seal = self._seal, b""
         self._write_at(header[_SEAL_END:], _SEAL_END)
         self._write_at(header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
 

@@ -38,7 +38,7 @@ from bus.durable import (
     set_aside,
 )
 from bus.errors import CorruptSegmentError, UnsupportedVersionError
-from bus.files import path_of
+from bus.files import path_of, sweep_temporary
 from bus.native.core import LAYOUT, parse_header, scan_segment, seal_segment
 from bus.state import CleanEnd, PartitionState, offset_limit_for
 
@@ -153,6 +153,7 @@ def recover(partition_dir: Path, state: PartitionState | None) -> RecoveryPlan:
     """
     with open_dir(partition_dir) as dir_fd:
         remove_leftovers(dir_fd)
+        sweep_temporary(dir_fd)
         before = list_segments(dir_fd)
         bases, tail = _readable_tail(dir_fd, partition_dir)
         plan = plan_recovery(state, bases, tail, is_cut=bases != before)

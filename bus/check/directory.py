@@ -145,7 +145,7 @@ class _Check:
             if hot and topic.path.is_dir():
                 where.add(0, "the partition's directory is missing")
             return
-        watermark = hot.high_watermark if hot else None
+        watermark = hot.durable_end() if hot else None
         durable = check_partition(path, expected, watermark, where, self.progress)
         if hot:
             check_limit(hot, durable, where.inside(str(hot.path)))

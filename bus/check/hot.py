@@ -15,7 +15,7 @@ from bus import files
 from bus.check.damage import Findings
 from bus.check.files import mapped
 from bus.check.partition import check_chain
-from bus.check.segment import Expected, SegmentFacts, check_segment
+from bus.check.segment import HEADER, Expected, SegmentFacts, check_segment
 from bus.errors import UnsafeDirectoryError
 from bus.fields import Fields
 from bus.native.core import LAYOUT, Table
@@ -73,6 +73,22 @@ class HotPartition:
     offset_limit: int
     tail: tuple[int, int]
     slots: tuple[HotSlot, ...]
+
+    def durable_end(self) -> int:
+        """The offset that the durable files must reach: the watermark, or what lies before it.
+
+        A recovery begins a log above a gap in the offsets, and with the watermark there.
+        """
+        if self.log_start_offset >= self.high_watermark:
+            return 0  # nothing that counts is below the watermark
+        at = [s for s in self.slots if s.number and s.base_offset == self.high_watermark]
+        if not at:
+            return self.high_watermark
+        try:
+            with mapped(self.file(min(at, key=lambda slot: slot.number))) as data:
+                return min(HEADER.read(data)["previous_end"], self.high_watermark)
+        except OSError:  # recycled meanwhile: so the durable log went on beyond the watermark
+            return self.high_watermark
 
     def file(self, slot: HotSlot) -> Path:
         """The segment file in a slot: TOPIC-P.SERIAL.seg beside TOPIC-P.ctl."""

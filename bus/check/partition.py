@@ -157,8 +157,10 @@ def _check_bounds(
     if segments and segments[0].previous_end > state.log_start_offset:
         first, start = segments[0].previous_end, state.log_start_offset
         where.add(0, f"log_start_offset is {start}, the oldest segment follows offset {first}")
-    if segments and state.log_start_offset > max(end, segments[-1].base_offset):
-        where.add(0, f"log_start_offset {state.log_start_offset} is beyond the log end {end}")
+    # Above the durable end is right after a power loss that took records which had been deleted.
+    last = state.clean_end[0] if state.clean_end else max(end, state.offset_limit)
+    if state.log_start_offset > last:
+        where.add(0, f"log_start_offset {state.log_start_offset} is beyond the log end {last}")
 
 
 def _check_watermark(

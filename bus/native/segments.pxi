@@ -61,7 +61,11 @@ def scan_segment(data, *, uint64_t start=0, uint64_t limit=0):
 
 
 def seal_segment(int fd, uint64_t position, uint64_t next_offset):
-    """Ends a durable segment at that position, where a crash cut it: nothing behind it counts."""
+    """Ends a durable segment at that position, where a crash cut it: nothing behind it counts.
+
+    The end frame and all before it are on disk before the header says that they are: a seal in
+    front of frames that do not verify means that they were damaged later.
+    """
     cdef uint64_t size = _os.fstat(fd).st_size
     cdef Mapping mapping = Mapping(fd, size, writable=True)
     cdef bus_segment *segment = <bus_segment *>mapping.base
@@ -74,6 +78,7 @@ def seal_segment(int fd, uint64_t position, uint64_t next_offset):
         if segment.index[i].position >= position:
             memset(&segment.index[i], 0, sizeof(bus_index_entry))
     bus_frame_write_end(mapping.base, position, next_offset, segment.number + 1, segment.seed)
+    _os.fsync(fd)
     segment.max_timestamp = scan.max_timestamp
     segment.end_position = position
     segment.end_offset = next_offset

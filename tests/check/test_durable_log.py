@@ -233,7 +233,7 @@ def test_a_truncated_file_is_found(tmp_path: Path) -> None:
     ("state", "what"),
     [
         ({"log_start_offset": 0, "offset_limit": 2}, "offset_limit 2 is below the log end 3"),
-        ({"log_start_offset": 9, "offset_limit": 99}, "beyond the log end"),
+        ({"log_start_offset": 100, "offset_limit": 99}, "beyond the log end"),
         ({"log_start_offset": -1, "offset_limit": 99}, "log_start_offset is -1"),
         ({"log_start_offset": 0}, "offset_limit is None"),
         ({"log_start_offset": 0, "offset_limit": 99, "clean_end": 7}, "clean_end is 7"),

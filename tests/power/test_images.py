@@ -1,0 +1,66 @@
+"""Power is cut between any two operations on the disk, with any part of what was not synced kept.
+
+`tox -e power` cuts thousands of times (docs/power.md). A failure names its seed and its number:
+
+    python -m tests.power images --seed SEED --only NUMBER
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.power.images import Cutter, record
+from tests.power.places import memory_place
+
+SEEDS = (1, 2, 3)
+#: Of each seed; every third one is cut twice more, in its recovery.
+IMAGES = 30
+STEPS = 150
+#: A disk that does not sync loses something in one of so many images.
+CONTROL_IMAGES = 12
+
+
+#: What is missed first without that kind of sync.
+LOST = {
+    "fdatasync": "acknowledged records lost",
+    "fsync": "holds no number",
+    "directory": "found None",
+}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    logging.disable(logging.ERROR)  # recovery tells what it cut, hundreds of times
+    with memory_place() as found:
+        yield found
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_power_loss_takes_what_was_acknowledged(place: Path, seed: int) -> None:
+    cutter = Cutter(record(place, seed, STEPS), place, seed)
+    for number in range(IMAGES):
+        failure = cutter.cut(number)
+        assert failure is None, failure
+    assert cutter.images > IMAGES  # some were cut again, in their recovery
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("sync", ["fdatasync", "fsync", "directory"])
+def test_a_disk_that_ignores_a_kind_of_sync_is_found_out(place: Path, sync: str) -> None:
+    cutter = Cutter(record(place, 1, STEPS, frozenset({sync})), place, 1)
+    failures = [cutter.cut(number) for number in range(CONTROL_IMAGES)]
+    told = "\n".join(str(failure) for failure in failures if failure)
+    assert LOST[sync] in told
+
+
+def test_an_image_comes_out_the_same_for_the_same_seed_and_number(place: Path) -> None:
+    tapes = []
+    for name in ("one", "other"):
+        (place / name).mkdir()
+        tape = record(place / name, 1, STEPS).tape
+        tapes.append([type(operation).__name__ for operation in tape])
+    assert tapes[0] == tapes[1]
