@@ -191,13 +191,20 @@ class Catalog:
         return topic
 
     def sweep(self) -> None:
-        """Remove what creations and deletions left that a death cut short."""
-        files.sweep_temporary(self._directory.fd)
+        """Remove what creations and deletions left that a death cut short; the rest is durable.
+
+        A topic that a broker had renamed and did not live to sync is there for everybody: what
+        is acknowledged in it from now on must not be gone with its name after a power loss.
+        """
+        files.settle(self._directory.fd)
         topics = self._directory.open_topics()
         try:
             for name in self._names():
                 if name.startswith(_UNFINISHED):
                     _remove(topics, name)
+                else:
+                    _settle(topics, name)
+            files.sync_directory(topics)
         finally:
             os.close(topics)
 
@@ -247,6 +254,14 @@ def _make_partitions(topic_fd: int, total: int) -> None:
     for partition in range(total):
         os.close(files.open_directory(str(partition), dir_fd=topic_fd, create=True))
     files.sync_directory(topic_fd)
+
+
+def _settle(topics: int, name: str) -> None:
+    fd = files.open_directory(name, dir_fd=topics)
+    try:
+        files.settle(fd)
+    finally:
+        os.close(fd)
 
 
 def _remove(topics: int, name: str) -> None:

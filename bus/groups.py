@@ -66,6 +66,7 @@ class Groups:
         """Opens every group on disk. One that cannot be read is named and left out."""
         groups_fd = self._directory.open_groups()
         try:
+            files.settle(groups_fd)
             for file in sorted(os.listdir(groups_fd)):
                 if not file.endswith(SUFFIX):
                     continue

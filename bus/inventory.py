@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from bus import replica_lock
+from bus import files, replica_lock
 from bus.catalog import Catalog, Topic
 from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, remove_segments
@@ -124,11 +124,20 @@ class Inventory:
 
     def _adopt(self, partition: OpenPartition) -> None:
         """A clean stop that was cut short may have written a clean end, and fenced the log."""
+        self._sync_names(partition)
         if partition.state.clean_end is not None:
             self._store(partition, replace(partition.state, clean_end=None))
         self.reserve_offsets(partition)
         partition.log.set_offset_limit(partition.state.offset_limit)
         self._apply_settings(partition)
+
+    def _sync_names(self, partition: OpenPartition) -> None:
+        """The state that was read here may be one that a dead broker had not synced yet."""
+        fd = self._directory.open_partition(partition.topic.name, partition.number)
+        try:
+            files.sync_directory(fd)
+        finally:
+            os.close(fd)
 
     def _build(self, topic: Topic, number: int, state: PartitionState | None) -> OpenPartition:
         """A new hot log, after what the durable segments hold."""

@@ -235,6 +235,19 @@ def _mend(dir_fd: int, tail: Tail, plan: RecoveryPlan, partition_dir: Path) -> N
         fd = open_segment(dir_fd, tail.base_offset, writable=True)
         try:
             seal_segment(fd, plan.seal_position, tail.next_offset)
-            os.fdatasync(fd)
         finally:
             os.close(fd)
+    else:
+        _sync_tail(dir_fd, tail)
+
+
+def _sync_tail(dir_fd: int, tail: Tail) -> None:
+    """After a kill, without a reboot, the newest file may be whole in memory alone.
+
+    Its records are about to be shown as durable.
+    """
+    fd = open_segment(dir_fd, tail.base_offset, writable=True)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)

@@ -223,6 +223,12 @@ enum bus_append_status bus_log_append(bus_log *log, bus_record *records, uint64_
     }
 }
 
+/* Where the records before a new segment end. One that is sealed without a record gets no durable
+ * file, so the next one must carry on the known gap in front of it, or nothing would tell of it. */
+static uint64_t end_before(const bus_segment *sealed, uint64_t next_offset) {
+    return sealed->base_offset == next_offset ? sealed->previous_end : next_offset;
+}
+
 /* Seals the active segment and opens the next. Until the tail moves, nothing of this is seen; a
  * roller that dies leaves a prepared slot with number tail+1, which the next roller takes over. */
 enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out) {
@@ -241,7 +247,8 @@ enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *o
     uint64_t number = BUS_TAIL_NUMBER(at.tail) + 1;
     if (((bus_segment *)log->maps[slot])->magic) control->recycled++;
     bus_segment_begin((bus_segment *)log->maps[slot], control, number, at.next_offset,
-                      at.next_offset, log->map_bytes[slot]);
+                      end_before((const bus_segment *)at.base, at.next_offset),
+                      log->map_bytes[slot]);
     bus_store_release(&next->base_offset, at.next_offset);
     next->end_offset = 0;
     bus_store_release(&control->ring_numbers[slot], number);

