@@ -24,7 +24,7 @@ from typing import Final
 from bus import replica_lock
 from bus.catalog import Topic
 from bus.directory import BROKER_LOCK, BusDirectory, timestamp
-from bus.errors import BusError
+from bus.errors import BrokerNotRunningError, BusError, UnknownTopicOrPartitionError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
@@ -128,6 +128,8 @@ class Attendant:
             log.ring_durable()
             log.ring_space()
             return EXIT_FAILED
+        except (BrokerNotRunningError, UnknownTopicOrPartitionError) as gone:
+            logger.info("replica of %s ends: %s", self._task.name, gone)
         finally:
             slot.release()
         return EXIT_DONE

@@ -178,6 +178,15 @@ def test_an_offset_without_a_record_is_a_hole_unless_memory_was_lost() -> None:
     assert story_with("reboot").kinds == set()
 
 
+def test_an_empty_partition_starts_at_the_reserved_limit_after_a_power_cut() -> None:
+    story = Story()
+    story.tell("final", "at the end", TOPIC, 0, 0, 0, [])
+    story.tell("final", "after a power cut", TOPIC, 0, 1 << 24, 1 << 24, [])
+    assert story.kinds == set()
+    story.tell("final", "after a stop", TOPIC, 0, 1 << 24, 1 << 24, [])
+    assert story.kinds == {"shrunk"}
+
+
 def test_an_error_that_no_kill_explains_and_a_giant_are_found() -> None:
     story = Story()
     story.tell("error", "producer-1", "send", "BackpressureError", "full")

@@ -158,9 +158,11 @@ def _loss_of(
 def _holes(history: History) -> Iterator[Violation]:
     for final in history.finals:
         topic = history.topic(final.where[0])
+        if topic.deleted or _jumps(history, final):
+            continue
         where = f"{final.where[0]}-{final.where[1]}"
         missing = final.end - final.start - len(final.names)
-        if missing and not _jumps(history, final):
+        if missing:
             first = next(at for at in range(final.start, final.end) if at not in final.names)
             text = f"{where} from {final.start} to {final.end}: {missing} offsets hold no record"
             yield Violation("hole", f"{text}, the first is {first}", final.where, first)
