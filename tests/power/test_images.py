@@ -2,7 +2,7 @@
 
 `tox -e power` cuts thousands of times (docs/power.md). A failure names its seed and its number:
 
-    python -m tests.power images --seed SEED --only NUMBER
+    python -m tests.power --seed SEED --only NUMBER
 """
 
 import logging
