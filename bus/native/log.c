@@ -54,7 +54,8 @@ void bus_publish_durable(bus_partition *control, uint64_t offset) {
 uint64_t bus_durable_end(const bus_partition *control) {
     uint64_t end = 0;
     for (int i = 0; i < 2; i++) {
-        uint64_t check = bus_load_acquire(&control->marks[i].check); /* pairs with the store above */
+        /* pairs with the store above */
+        uint64_t check = bus_load_acquire(&control->marks[i].check);
         uint64_t offset = bus_load_relaxed(&control->marks[i].offset);
         if (offset > end && check == mark_check(control, offset)) end = offset;
     }

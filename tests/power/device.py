@@ -1,6 +1,7 @@
 """A disk that remembers the order of things: one file in a FUSE filesystem that logs every write.
 
     DIR/disk        the disk; a loop device on it carries a real filesystem
+    failing         while this file is there, every write fails with EIO
     log             for each write and flush: kind, position, length, bytes; in the order they came
 
 The server speaks the kernel's protocol itself (linux/fuse.h, 7.31), so that no library is needed.
@@ -48,7 +49,8 @@ class Request(NamedTuple):
 class Server:
     """Answers the kernel until the filesystem is unmounted."""
 
-    def __init__(self, fd: int, disk: bytearray, log_fd: int) -> None:
+    def __init__(self, fd: int, disk: bytearray, log_fd: int, failing: Path) -> None:
+        self._failing = failing
         self._fd = fd
         self._disk = disk
         self._log_fd = log_fd
@@ -82,6 +84,8 @@ class Server:
         if kind == _READ:
             _, at, size, *_ = _IO.unpack_from(body)
             return 0, bytes(self._disk[at : at + size])
+        if kind == _WRITE and self._failing.exists():
+            return errno.EIO, b""
         if kind == _WRITE:
             _, at, size, *_ = _IO.unpack_from(body)
             data = bytes(body[_IO.size : _IO.size + size])
@@ -124,7 +128,7 @@ def logged_disk(place: Path, image: bytes) -> Iterator[tuple[Path, Path]]:
     pid = os.fork()
     if pid == 0:
         try:
-            Server(fd, bytearray(image), log_fd).run()
+            Server(fd, bytearray(image), log_fd, place / "failing").run()
         finally:
             os._exit(0)
     os.close(log_fd)

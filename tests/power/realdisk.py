@@ -80,18 +80,24 @@ def record_without_fdatasync(place: Path, seed: int, count: int) -> Run:
     return _record(place, live)
 
 
-def _record(place: Path, live: Callable[[Path, Path], Marks]) -> Run:
+def formatted(place: Path, *options: str) -> bytes:
+    """An empty ext4."""
     blank = place / "blank"
     with blank.open("xb") as file:
         file.truncate(DISK_BYTES)
-    run(tool("mkfs.ext4"), "-q", "-b", "4096", str(blank))
+    run(tool("mkfs.ext4"), "-q", "-b", "4096", *options, str(blank))
     base = blank.read_bytes()
+    blank.unlink()
+    return base
+
+
+def _record(place: Path, live: Callable[[Path, Path], Marks]) -> Run:
+    base = formatted(place)
     with logged_disk(place, base) as (disk, log):
         with mounted(disk, place / "mnt") as where:
             marks = live(where, log)
         end = marks[-1][0]  # what the stop and the unmounting wrote came later
         requests = [one for one in read_log(log) if one.end <= end]
-    blank.unlink()
     log.unlink()
     return Run(base, requests, marks)
 
