@@ -9,8 +9,10 @@ can have ("~new-ID") and renamed, and it is renamed ("~old-ID") before it is rem
 in between leaves one of those two names, and `sweep` removes it.
 """
 
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +22,7 @@ from bus.config import PARTITIONS_MAX, TopicConfig, check_partitions, check_topi
 from bus.directory import BusDirectory, timestamp
 from bus.errors import (
     BusConfigurationError,
+    BusError,
     CorruptSegmentError,
     DirectoryError,
     InvalidPartitionsError,
@@ -27,6 +30,8 @@ from bus.errors import (
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
+
+logger = logging.getLogger(__name__)
 
 TOPIC_FILE: Final = "topic.json"
 NEXT_ID_FILE: Final = "next_id"
@@ -142,10 +147,17 @@ class Catalog:
             raise TopicAlreadyExistsError(f"topic {name!r} exists already")
         topic = Topic(self.next_id(), name, partitions, config)
         topics = self._directory.open_topics()
+        unfinished = f"{_UNFINISHED}new-{topic.id}"
         try:
-            self._build(topics, f"{_UNFINISHED}new-{topic.id}", topic)
-            self._rename(topics, f"{_UNFINISHED}new-{topic.id}", name)
+            self._build(topics, unfinished, topic)
+            self._rename(topics, unfinished, name)
             files.sync_directory(self._directory.fd)
+        except BusError:
+            # It may have its name already, but the caller is told that it was not made.
+            with suppress(OSError):
+                os.rename(name, unfinished, src_dir_fd=topics, dst_dir_fd=topics)
+            _remove(topics, unfinished)
+            raise
         finally:
             os.close(topics)
         return topic
@@ -178,6 +190,10 @@ class Catalog:
             os.close(fd)
         return self._store(replace(topic, partitions=total))
 
+    def restore(self, topic: Topic) -> None:
+        """Take back a change that could not be carried out."""
+        self._store(topic)
+
     def delete(self, name: str) -> Topic:
         """Remove a topic with all its records."""
         topic = self.get(name)
@@ -185,7 +201,10 @@ class Catalog:
         try:
             old = f"{_UNFINISHED}old-{topic.id}"
             self._rename(topics, name, old)
-            _remove(topics, old)
+            try:
+                _remove(topics, old)
+            except DirectoryError as error:  # it is deleted all the same
+                logger.error("%s; the next start of a broker removes what is left", error)
         finally:
             os.close(topics)
         return topic

@@ -39,6 +39,9 @@ REPLY_BYTES_MAX: Final = 16 << 20
 #: replies that a client has not taken yet; one that takes none is cut off
 UNSENT_BYTES_MAX: Final = 2 * REPLY_BYTES_MAX
 BACKLOG: Final = 1024
+#: Pause after a client could not be taken for want of descriptors or memory, in seconds.
+ACCEPT_PAUSE_S: Final = 0.05
+_SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _READ_BYTES: Final = 1 << 16
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -252,9 +255,10 @@ class Connection:
         except (BlockingIOError, ConnectionAbortedError):
             return None
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
+            if error.errno not in _SHORT_OF:
                 raise
             log.error("cannot take another client: %s; raise `ulimit -n`", error.strerror)
+            time.sleep(ACCEPT_PAUSE_S)  # the client still waits: without it this would be a spin
             return None
         pid, uid = _peer(sock)
         if uid != os.geteuid():

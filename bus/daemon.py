@@ -39,12 +39,20 @@ def log_to_file(directory: BusDirectory) -> None:
     os.close(fd)
 
 
-def report(ready_fd: int | None, message: dict[str, Any]) -> None:
-    """Tells whoever started this process, in one line, that it is ready or why it is not."""
-    if ready_fd is None:
-        return
-    with suppress(BrokenPipeError), open(ready_fd, "wb", buffering=0) as pipe:
-        pipe.write(json.dumps(message).encode() + b"\n")
+class Starter:
+    """Whoever started this process: it is told, once, that this is ready or why it is not."""
+
+    def __init__(self, ready_fd: int | None) -> None:
+        """`ready_fd` is a pipe to it; None: nobody wants to know."""
+        self._ready_fd = ready_fd
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """One JSON line. Does nothing the second time: another file has that descriptor then."""
+        ready_fd, self._ready_fd = self._ready_fd, None
+        if ready_fd is None:
+            return
+        with suppress(BrokenPipeError), open(ready_fd, "wb", buffering=0) as pipe:
+            pipe.write(json.dumps(message).encode() + b"\n")
 
 
 def become_daemon() -> None:

@@ -40,13 +40,27 @@ def segment_name(base_offset: int) -> str:
 
 def list_segments(partition_dir: Path | int) -> list[int]:
     """The base offsets of all durable segments in a directory, ascending."""
+    names = list_names(partition_dir) if isinstance(partition_dir, int) else None
     return sorted(
         int(name[:NAME_DIGITS])
-        for name in os.listdir(partition_dir)
+        for name in (os.listdir(partition_dir) if names is None else names)
         if len(name) == NAME_DIGITS + len(SUFFIX)
         and name.endswith(SUFFIX)
         and name[:NAME_DIGITS].isdigit()
     )
+
+
+def list_names(dir_fd: int) -> list[str]:
+    """What a directory holds, read through a descriptor of its own.
+
+    `os.listdir` of one that was listed before rewinds it, and takes a rewind that fails for the
+    end: a log would look empty, and its records be lost to everybody.
+    """
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -141,6 +155,6 @@ def was_set_aside(dir_fd: int, base_offset: int) -> bool:
 
 def remove_leftovers(dir_fd: int) -> None:
     """Deletes temporary files of a replica that died before it could name them."""
-    for name in os.listdir(dir_fd):
+    for name in list_names(dir_fd):
         if name.endswith(TEMPORARY_SUFFIX):
             os.unlink(name, dir_fd=dir_fd)

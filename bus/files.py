@@ -214,7 +214,11 @@ def write_atomic(dir_fd: int, name: str, data: bytes, *, durable: bool = True) -
     """Replace a file as a whole. With `durable`, file and name are on disk at the return."""
     temporary = _write_temporary(dir_fd, name, data, durable=durable)
     with explained(_what(name, dir_fd)):
-        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        try:
+            os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except OSError:
+            os.unlink(temporary, dir_fd=dir_fd)
+            raise
         if durable:
             os.fsync(dir_fd)
 
@@ -263,11 +267,11 @@ def settle(dir_fd: int) -> None:
     sync_directory(dir_fd)
 
 
-def sweep_temporary(dir_fd: int) -> None:
-    """Remove what killed writers of this directory left. The caller is its only writer."""
+def sweep_temporary(dir_fd: int, name_of: str = "") -> None:
+    """Remove what killed writers of this directory, or of one file, left. Nobody writes it now."""
     with explained(path_of(dir_fd)):
         for name in os.listdir(dir_fd):
-            if name.startswith(".") and name.endswith(_TEMPORARY):
+            if name.startswith(f".{name_of}") and name.endswith(_TEMPORARY):
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=dir_fd)
 

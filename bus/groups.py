@@ -25,6 +25,7 @@ from bus.errors import (
 )
 from bus.group_admin import describe_group, mark_deleted, remove_client
 from bus.hotdir import HotDirectory
+from bus.incidents import Incident
 from bus.members import MemberTable, create_members_file, members_file_name
 from bus.native.core import Bells
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
@@ -48,6 +49,8 @@ class OpenGroup:
     offsets: OffsetTable
     #: time of the last change that is on disk, ns
     synced_ns: int = 0
+    #: a sync failed, and what it was for was not written again since
+    in_doubt: bool = False
 
 
 class Groups:
@@ -181,18 +184,35 @@ class Groups:
     def sync(self) -> None:
         """Brings committed offsets to the disk.
 
-        An error is logged and the next sync tries again: a commit promises the page cache only.
+        An error is counted and the next round tries again: a commit promises the page cache only.
         """
         for group in self:
             try:
                 self._sync(group)
             except (OSError, BusError) as error:
-                logger.error("the offsets of group %s could not be synced: %s", group.name, error)
+                self._hot.incidents.note(
+                    Incident.CALL_RETRIED,
+                    "the offsets of group %s could not be synced: %s",
+                    group.name,
+                    error,
+                )
 
     def _sync(self, group: OpenGroup) -> None:
+        """After a sync that failed the pages count as clean, and another one would prove nothing.
+
+        So all of them are written again first, from the page cache, while nobody commits.
+        """
         changed_ns = os.stat(self._directory.offsets_path(group.name)).st_mtime_ns
-        if changed_ns == group.synced_ns:
+        if changed_ns == group.synced_ns and not group.in_doubt:
             return
-        group.offsets.sync()
+        if group.in_doubt:
+            with group.members.locked():
+                group.offsets.rewrite()
+            group.in_doubt = False
+        try:
+            group.offsets.sync()
+        except BusError:
+            group.in_doubt = True
+            raise
         if changed_ns < time.time_ns() - CLOCK_TICK_NS:
             group.synced_ns = changed_ns

@@ -28,11 +28,13 @@ from bus.replica_process import REPORT_FILE
 from bus.retention import segments_below
 from bus.rings import Rings, control_file_name, is_filling
 from bus.state import (
+    STATE_FILE,
     CleanEnd,
     PartitionState,
     load_state,
     needs_offsets,
     offset_limit_for,
+    state_path,
     store_state,
 )
 
@@ -135,6 +137,7 @@ class Inventory:
         """The state that was read here may be one that a dead broker had not synced yet."""
         fd = self._directory.open_partition(partition.topic.name, partition.number)
         try:
+            files.sweep_temporary(fd, STATE_FILE)  # its replica may be writing a report now
             files.sync_directory(fd)
         finally:
             os.close(fd)
@@ -234,6 +237,16 @@ class Inventory:
         opened = [self._open(topic, number) for number in range(before, topic.partitions)]
         self._hot.catalog_changed()
         return opened
+
+    def shrink(self, topic: Topic) -> None:
+        """Gives up the partitions above the topic's number: they could not all be opened."""
+        grown = self._topics[topic.name]
+        self._replace(topic)
+        for number in range(topic.partitions, grown.partitions):
+            self._partitions.pop((topic.name, number), None)
+            self.rings.remove(topic.id, number)
+            path = self._directory.path / state_path(topic.name, number)
+            path.unlink(missing_ok=True)  # no record was ever in it
 
     def alter(self, topic: Topic) -> None:
         """Makes changed configs effective."""

@@ -8,7 +8,6 @@ held, its pid stands in the control page, and a pidfd tells when it ends.
 
 import logging
 import os
-import select
 import selectors
 import signal
 import time
@@ -18,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bus import replica_lock
+from bus.autostart import is_readable
 from bus.directory import BusDirectory
+from bus.errors import BusError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.inventory import OpenPartition
@@ -95,7 +96,7 @@ class Keeper:
         by_pid: dict[int, list[OpenPartition]] = {}
         idle: list[OpenPartition] = []
         for partition in partitions:
-            pid = self._holder(partition)
+            pid = self._seen_holder(partition)
             if partition.log.replica_state == STATE_FAILED:
                 logger.error("the replica of %s stopped for damage; it stays down", partition.name)
             elif pid is not None:
@@ -107,6 +108,14 @@ class Keeper:
         for i in range(0, len(idle), self._crew_size):
             self._crews.append(Crew(idle[i : i + self._crew_size]))
         self.tick()
+
+    def _seen_holder(self, partition: OpenPartition) -> int | None:
+        """None as well if it cannot be seen now: it is looked for again before a start."""
+        try:
+            return self._holder(partition)
+        except (OSError, BusError) as error:
+            logger.error("who follows %s cannot be seen: %s", partition.name, error)
+            return None
 
     def _holder(self, partition: OpenPartition) -> int | None:
         with self._open_dir(partition) as dir_fd:
@@ -123,8 +132,17 @@ class Keeper:
     def _adopt(self, crew: Crew) -> None:
         """Watches a running replica. One that just took its lock may not have said its pid yet."""
         self._crews.append(crew)
-        with self._open_dir(crew.partitions[0]) as dir_fd:
-            watched = replica_lock.watch(dir_fd)
+        try:
+            with self._open_dir(crew.partitions[0]) as dir_fd:
+                watched = replica_lock.watch(dir_fd)
+        except (OSError, BusError) as error:
+            self._hot.incidents.note(
+                Incident.CALL_RETRIED,
+                "the replica of %s cannot be watched: %s; again at once",
+                crew.name,
+                error,
+            )
+            watched = None
         if watched is None:
             crew.start_at_s = time.monotonic() + FIRST_PAUSE_S
             return
@@ -138,7 +156,23 @@ class Keeper:
         now = time.monotonic()
         for crew in list(self._crews):
             if crew.start_at_s is not None and crew.start_at_s <= now and not self._stopping:
-                self._start(crew)
+                try:
+                    self._start(crew)
+                except (OSError, BusError) as error:
+                    self._start_later(crew, error)
+
+    def _start_later(self, crew: Crew, error: Exception) -> None:
+        """No process, memory or descriptor to be had: the partition's records wait, not the bus."""
+        crew.short_lives += 1
+        pause = pause_s(crew.short_lives)
+        crew.start_at_s = time.monotonic() + pause
+        self._hot.incidents.note(
+            Incident.CALL_RETRIED,
+            "no replica could be started for %s: %s; again in %g s",
+            crew.name,
+            error,
+            pause,
+        )
 
     def next_start_s(self) -> float | None:
         """Seconds until the next start is due; None if none is."""
@@ -153,7 +187,13 @@ class Keeper:
         tasks = [ReplicaTask(partition.topic, partition.number) for partition in crew.partitions]
         pid = fork_replica(self._directory, self._hot, tasks)
         crew.started_s = time.monotonic()
-        self._watch(crew, pid, os.pidfd_open(pid), is_child=True)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # nobody would learn of its end
+            os.waitpid(pid, 0)
+            raise
+        self._watch(crew, pid, pidfd, is_child=True)
 
     def _watch(self, crew: Crew, pid: int, pidfd: int, *, is_child: bool) -> None:
         crew.pid, crew.pidfd, crew.is_child = pid, pidfd, is_child
@@ -198,7 +238,7 @@ class Keeper:
                 continue
             if crew.pidfd >= 0:
                 signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
-                select.select([crew.pidfd], [], [], KILL_TIMEOUT_S)  # the loop does the rest
+                is_readable(crew.pidfd, KILL_TIMEOUT_S)  # the loop does the rest
             else:
                 crew.partitions = [p for p in crew.partitions if p.topic.id != topic_id]
                 if not crew.partitions:
@@ -250,7 +290,11 @@ def _exit_status(crew: Crew) -> str:
 def fork_replica(directory: BusDirectory, hot: HotDirectory, tasks: Sequence[ReplicaTask]) -> int:
     """Forks a replica process; returns its pid. The caller has one thread only."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        raise
     if pid:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return pid

@@ -221,6 +221,15 @@ class OffsetTable:
         with files.explained(self._path):
             os.fdatasync(self._fd)
 
+    def rewrite(self) -> None:
+        """Write every page again as it is, so that the next sync has all of them to write.
+
+        The caller holds the group's mutex.
+        """
+        with files.explained(self._path):
+            for at in range(0, os.fstat(self._fd).st_size, _PAGE):
+                os.pwrite(self._fd, os.pread(self._fd, _PAGE, at), at)
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         fd, self._fd = self._fd, -1

@@ -182,7 +182,12 @@ class Operations:
     def _delete_topics(self, *, names: list[str]) -> dict[str, Any]:
         topics = [self._inventory.catalog.get(name) for name in names]
         for topic in topics:
-            self._delete(topic)
+            try:
+                self._delete(topic)
+            except BusError:
+                if self._inventory.catalog.find(topic.name) is not None:
+                    self._keep(self._inventory.create(topic))  # it goes on as it is on disk
+                raise
         return {}
 
     def _delete(self, topic: Topic) -> None:
@@ -193,8 +198,16 @@ class Operations:
         self._hot.catalog_changed()
 
     def _create_partitions(self, *, name: str, total: int) -> dict[str, Any]:
-        topic = self._inventory.catalog.grow(name, total)
-        self._keep(self._inventory.grow(topic))
+        before = self._inventory.catalog.get(name)
+        try:
+            topic = self._inventory.catalog.grow(name, total)
+            opened = self._inventory.grow(topic)
+        except (OSError, BusError):
+            if total > before.partitions:  # whatever of it was done is taken back
+                self._inventory.shrink(before)
+                self._inventory.catalog.restore(before)
+            raise
+        self._keep(opened)
         return {"topic": topic.to_json()}
 
     def _alter_configs(self, *, name: str, configs: Mapping[str, object]) -> dict[str, Any]:

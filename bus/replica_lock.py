@@ -7,12 +7,12 @@ that is about to recover the files from disk ends the replica first that it find
 
 import logging
 import os
-import select
 import signal
 from contextlib import suppress
 from typing import Final
 
 from bus import files
+from bus.autostart import is_readable
 from bus.errors import BusTimeoutError
 from bus.liveness import is_dead, lock_byte
 
@@ -90,4 +90,4 @@ def _signal(pidfd: int, how: signal.Signals) -> bool:
     """True if the process is gone in time."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, how)
-    return bool(select.select([pidfd], [], [], ORPHAN_TIMEOUT_S)[0])
+    return is_readable(pidfd, ORPHAN_TIMEOUT_S)

@@ -15,6 +15,7 @@ from typing import Final
 from bus.directory import BusDirectory
 from bus.errors import CorruptSegmentError
 
+STATE_FILE: Final = "state.json"
 #: Offsets are reserved on disk in steps of this many: one sync for 16 million records.
 OFFSET_STEP: Final = 1 << 24
 #: The next step is reserved when so few are left.
@@ -52,7 +53,7 @@ def needs_offsets(log_end_offset: int, offset_limit: int) -> bool:
 
 def state_path(topic: str, partition: int) -> str:
     """The file, relative to the bus directory."""
-    return f"topics/{topic}/{partition}/state.json"
+    return f"topics/{topic}/{partition}/{STATE_FILE}"
 
 
 def load_state(directory: BusDirectory, topic: str, partition: int) -> PartitionState | None:

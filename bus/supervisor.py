@@ -31,13 +31,7 @@ from bus import __version__, control
 from bus.address import Address
 from bus.config import BrokerConfig
 from bus.control import Connection, Request
-from bus.daemon import (
-    become_daemon,
-    log_to_file,
-    raise_file_limit,
-    report,
-    take_broker_lock,
-)
+from bus.daemon import Starter, become_daemon, log_to_file, raise_file_limit, take_broker_lock
 from bus.directory import (
     BROKER_SOCKET,
     RUNTIME_FILE,
@@ -337,7 +331,7 @@ def serve(
     hot_dir: Path | None = None,
     config: BrokerConfig | None = None,
     autostarted: bool = False,
-    ready_fd: int | None = None,
+    starter: Starter | None = None,
     owner_fd: int | None = None,
     log_file: bool = False,
 ) -> int:
@@ -356,7 +350,7 @@ def serve(
         )
         if owner_fd is not None:
             supervisor.watch_owner(owner_fd)
-        report(ready_fd, {"pid": os.getpid(), "epoch": supervisor.epoch})
+        (starter or Starter(None)).tell({"pid": os.getpid(), "epoch": supervisor.epoch})
         supervisor.run()
     return EXIT_STOPPED
 
@@ -378,19 +372,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     if options.autostarted:
         become_daemon()
+    starter = Starter(options.ready_fd)
     try:
         return serve(
             options.directory,
             hot_dir=options.hot_dir,
             config=BrokerConfig.from_json(options.config),
             autostarted=options.autostarted,
-            ready_fd=options.ready_fd,
+            starter=starter,
             owner_fd=options.owner_fd,
             log_file=options.log_file,
         )
-    except (BusError, TypeError) as error:
-        report(options.ready_fd, {"error": type(error).__name__, "message": str(error)})
-        sys.stderr.write(f"{error}\n")
+    except (BusError, OSError, MemoryError, TypeError) as error:
+        # Whatever it left, the next broker adopts or rebuilds, as after a kill.
+        text = str(error) or type(error).__name__
+        starter.tell({"error": type(error).__name__, "message": text})
+        sys.stderr.write(f"{text}\n")
+        if not isinstance(error, BusError):
+            logger.exception("the broker ends; the next one takes over what it leaves")
         already = isinstance(error, BrokerAlreadyRunningError)
         return EXIT_ALREADY_RUNNING if already else EXIT_UNUSABLE
 

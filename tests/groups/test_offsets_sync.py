@@ -1,0 +1,63 @@
+"""Committed offsets on their way to the disk: what a failed sync was for is written again."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus.catalog import Catalog
+from bus.directory import BusDirectory
+from bus.groups import Groups
+from bus.hotdir import open_or_create
+from bus.incidents import Incident
+from bus.native.core import Bells
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Iterator[Groups]:
+    """The groups of a bus without a process; "g" has a commit."""
+    with BusDirectory.create(tmp_path / "bus") as directory:
+        hot, _ = open_or_create(directory, tmp_path / "hot")
+        found = Groups(directory, hot, Bells(hot.control), Catalog(directory))
+        group = found.ensure("g")
+        with group.members.locked():
+            group.offsets.put({(1, 0): (7, b"")}, generation=1, timestamp_ns=1)
+        yield found
+        hot.remove()
+
+
+def test_a_sync_that_failed_is_not_repeated_before_every_page_is_written_again(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
+    real_pwrite = os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        done.append(f"write {at}")
+        return real_pwrite(fd, data, at)
+
+    def fdatasync(_fd: int) -> None:
+        done.append("sync")
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    groups.sync()
+    groups.sync()
+    assert done == ["sync", "write 0", "write 4096", "write 8192", "sync"]
+    assert groups.get("g").offsets.get([(1, 0)])[1, 0] is not None
+
+
+def test_a_sync_that_failed_is_counted(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fdatasync(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    before = groups._hot.incidents.counts()[Incident.CALL_RETRIED.name.lower()]
+    groups.sync()
+    groups.sync()
+    assert groups._hot.incidents.counts()[Incident.CALL_RETRIED.name.lower()] == before + 2
