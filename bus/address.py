@@ -2,9 +2,14 @@
 
 import os
 import re
+import stat
 from pathlib import Path
+from typing import Final
 
 from bus.errors import BusConfigurationError, UnsupportedVersionError
+
+#: in a bus directory that is shared: where other users' programs connect to
+GUESTS_SOCKET: Final = "guests.sock"
 
 Address = str | os.PathLike[str] | None
 
@@ -31,6 +36,16 @@ def resolve_address(address: Address) -> Path:
     if isinstance(address, str):
         text = _without_scheme(text)
     return Path(os.path.realpath(Path(text).expanduser()))
+
+
+def is_shared_by_another(address: Address) -> bool:
+    """True if another user has a bus there, and shares it: then this process is a guest."""
+    path = resolve_address(address)
+    try:
+        owner = os.stat(path).st_uid
+        return owner != os.geteuid() and stat.S_ISSOCK(os.lstat(path / GUESTS_SOCKET).st_mode)
+    except OSError:
+        return False
 
 
 def _default_path() -> Path:

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Final, Self
 
-from bus.address import Address
+from bus.address import Address, is_shared_by_another
 from bus.attachment import Attachment, HotView, attach, connect, greet
 from bus.catalog import Catalog, Topic
 from bus.config import check_client_id
@@ -51,6 +51,9 @@ class Client:
     Attributes: `role`, `client_id`, `directory`, `attachments` (raised by every attach).
     """
 
+    #: True if the bus belongs to another user
+    is_guest = False
+
     def __init__(
         self, address: Address, *, role: int, client_id: str, autostart: bool, timeout_s: float
     ) -> None:
@@ -80,12 +83,16 @@ class Client:
         client_id: str,
         autostart: bool = True,
         timeout_s: float = 30.0,
-    ) -> Self:
+    ) -> "Client":
         """Attach to the bus at `address`, starting a broker if need be and allowed.
 
         `timeout_s` bounds this and every later call. Raises BrokerNotRunningError,
         TooManyClientsError, NamespaceError, UnsafeDirectoryError, UnsupportedVersionError.
         """
+        if is_shared_by_another(address):
+            from bus.guest import GuestClient  # here, because only guests need it
+
+            return GuestClient(address, role=role, client_id=client_id, timeout_s=timeout_s)
         client = cls(
             address, role=role, client_id=client_id, autostart=autostart, timeout_s=timeout_s
         )
@@ -154,6 +161,15 @@ class Client:
     def stopping(self) -> bool:
         """True if the bus is being stopped: who waits for something gives up."""
         return bool(self.control.load32_acquire(_STOPPING))
+
+    @property
+    def hot_id(self) -> int:
+        """Which hot directory this client is in: a random number."""
+        return self._here.hot.hot_id
+
+    def wake(self) -> None:
+        """End a sleep of this client in another thread."""
+        self.bells.ring(self.slot.slot)
 
     def catalog_version(self) -> int:
         """A number that changes whenever a topic does."""

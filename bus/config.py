@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, cast
 
+from bus.acl import check_acl
 from bus.errors import (
     BusConfigurationError,
     InvalidGroupIdError,
@@ -156,6 +157,8 @@ class TopicConfig:
     max_message_bytes: int = 64 * MIB
     compression_type: str = "producer"
     message_timestamp_type: str = "CreateTime"
+    acl_read: str = ""
+    acl_write: str = ""
 
     def __post_init__(self) -> None:
         for key, name in _FIELDS.items():
@@ -181,6 +184,11 @@ class TopicConfig:
     def drops(self) -> bool:
         """True if the ring overwrites records that nobody has read yet."""
         return self.overflow == "drop"
+
+    @property
+    def shared(self) -> bool:
+        """True if other users may read or write the topic."""
+        return bool(self.acl_read or self.acl_write)
 
     @property
     def append_time(self) -> bool:
@@ -283,6 +291,8 @@ _CHECKS: Final[dict[str, _Check]] = {
         "none", "producer", not_yet=("gzip", "snappy", "lz4", "zstd", "uncompressed")
     ),
     "message.timestamp.type": _one_of("CreateTime", "LogAppendTime"),
+    "acl.read": check_acl,
+    "acl.write": check_acl,
 }
 #: Kafka's name -> ours
 _FIELDS: Final = {f.name.replace("_", "."): f.name for f in fields(TopicConfig)}
@@ -313,6 +323,8 @@ class BrokerConfig:
     offsets_sync_ms: int = 1000
     #: time a clean stop gives the replicas to write all they have
     stop_timeout_s: float = 30.0
+    #: let other users connect even while no topic names one
+    shared: bool = False
 
     def __post_init__(self) -> None:
         check_partitions(self.num_partitions)

@@ -53,6 +53,7 @@ class PositionedConsumer(ConsumerCore):
             timeout_ms=None
             if options.consumer_timeout_ms == math.inf
             else options.consumer_timeout_ms,
+            remote=fetcher.client if fetcher.client.is_guest else None,
         )
 
     def _in_use(self) -> AbstractContextManager[Fetcher]:
@@ -85,7 +86,7 @@ class PositionedConsumer(ConsumerCore):
         self._closed = True
         # Who leaves after this line sees it, and shuts. Seen twice does no harm.
         if self._in_use_now:
-            self._fetcher.client.bells.ring(self._fetcher.client.slot.slot)
+            self._fetcher.client.wake()
         else:
             self._shut()
 

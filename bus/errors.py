@@ -177,6 +177,22 @@ class BackpressureError(BusTimeoutError):
     """Raised when a producer waited `max_block_ms` for room; the message says for whom."""
 
 
+class AuthorizationError(BusError):
+    """Raised when a user may not do something on another user's bus; says who can allow it."""
+
+
+class TopicAuthorizationFailedError(AuthorizationError):
+    """Raised when a user may not read or write a topic of another user's bus."""
+
+
+class GroupAuthorizationFailedError(AuthorizationError):
+    """Raised when a user may not do something to a consumer group of another user's bus."""
+
+
+class ClusterAuthorizationFailedError(AuthorizationError):
+    """Raised when a user may not do something that only the owner of a bus may do."""
+
+
 # ------------------------------------------------------------------------------------ storage
 
 

@@ -24,7 +24,7 @@ from bus.errors import (
 )
 from bus.lease import Lease
 from bus.log import PartitionReader
-from bus.native.core import LAYOUT
+from bus.native.core import LAYOUT, Partition
 from bus.options import ConsumerOptions
 from bus.positions import Positions
 from bus.session import GroupSession, Partitions
@@ -38,6 +38,13 @@ SLICE_S: Final = 2.0
 #: the same while a hand-over is awaited, should its doorbell ever get lost
 PENDING_S: Final = 0.05
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
+
+
+def guest_reader() -> "type[PartitionReader]":
+    """What reads a partition of another user's bus; loaded only where it is needed."""
+    from bus.guest_reader import GuestReader
+
+    return GuestReader  # type: ignore[return-value]  # the same face, without a place in the ring
 
 
 class Fetcher:
@@ -243,9 +250,11 @@ class Fetcher:
 
     def make_reader(self, tp: TopicPartition, offset: int) -> PartitionReader:
         """A reader of one partition that begins at the offset."""
-        return PartitionReader(
+        log = self.positions.log(tp)
+        make = PartitionReader if isinstance(log, Partition) else guest_reader()
+        return make(
             self._lease,
-            self.positions.log(tp),
+            log,
             tp,
             offset,
             check_crcs=self._options.check_crcs,

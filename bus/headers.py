@@ -37,6 +37,26 @@ def encode_headers(headers: Iterable[Header]) -> bytes:
     return packed
 
 
+def decode_headers(packed: bytes) -> list[Header]:
+    """What `encode_headers` packed. Raises SerializationError for anything else."""
+    found: list[Header] = []
+    at = 0
+    while at < len(packed):
+        if at + _LENGTHS.size > len(packed):
+            raise SerializationError("the headers end in the middle of one")
+        name, value = _LENGTHS.unpack_from(packed, at)
+        start = at + _LENGTHS.size + name
+        at = start + max(value, 0)
+        if value < -1 or at > len(packed):
+            raise SerializationError("a header does not fit the headers")
+        text = packed[start - name : start]
+        try:
+            found.append((text.decode(), None if value < 0 else packed[start:at]))
+        except UnicodeDecodeError as error:
+            raise SerializationError(f"header name {text[:50]!r} is not UTF-8") from error
+    return found
+
+
 def _pairs(headers: Iterable[Header]) -> list[Header]:
     try:
         return [(name, value) for name, value in headers]

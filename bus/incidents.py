@@ -58,6 +58,8 @@ class Incident(IntEnum):
     REQUEST_REFUSED = 16
     #: a system call failed and was tried again later
     CALL_RETRIED = 17
+    #: the gateway of other users' programs ended unasked, and another one was started
+    GATEWAY_RESTARTED = 18
 
 
 assert max(Incident) < LAYOUT["BUS_INCIDENTS"]

@@ -32,11 +32,13 @@ ROLE_PRODUCER: Final = 1
 ROLE_CONSUMER: Final = 2
 ROLE_ADMIN: Final = 3
 ROLE_REPLICA: Final = 4
+ROLE_GATEWAY: Final = 5
 ROLE_NAMES: Final = {
     ROLE_PRODUCER: "producer",
     ROLE_CONSUMER: "consumer",
     ROLE_ADMIN: "admin",
     ROLE_REPLICA: "replica",
+    ROLE_GATEWAY: "gateway",
 }
 
 STATE_FREE: Final = 0

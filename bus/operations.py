@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import __version__
+from bus.acl import check_known
 from bus.catalog import Topic
 from bus.config import BrokerConfig, TopicConfig, check_partitions, check_topic_name
 from bus.control import Connection, Request
@@ -159,6 +160,8 @@ class Operations:
         if partitions == DEFAULT_PARTITIONS:
             partitions = self._config.num_partitions
         config = TopicConfig.from_configs(request.get("configs") or {}, self._config.topic)
+        check_known(config.acl_read)
+        check_known(config.acl_write)
         if self._inventory.find(name) is not None:
             raise TopicAlreadyExistsError(f"topic {name!r} exists already")
         return name, check_partitions(partitions), config
@@ -211,6 +214,8 @@ class Operations:
         return {"topic": topic.to_json()}
 
     def _alter_configs(self, *, name: str, configs: Mapping[str, object]) -> dict[str, Any]:
+        for key in ("acl.read", "acl.write"):
+            check_known(str(configs.get(key) or ""))
         topic = self._inventory.catalog.alter(name, configs)
         self._inventory.alter(topic)
         return {"topic": topic.to_json()}

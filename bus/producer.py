@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, Never, Self
 
-from bus.address import Address
+from bus.address import Address, is_shared_by_another
 from bus.backpressure import Backpressure
 from bus.callbacks import Callback, CallbackThread
 from bus.client import Client
@@ -60,6 +60,14 @@ class Producer(ProducerCore):
     Raises BusConfigurationError or TypeError for a bad option, BrokerNotRunningError,
     UnsafeDirectoryError, NamespaceError.
     """
+
+    def __new__(cls, bootstrap_servers: Address = None, **_: Any) -> Self:
+        """A GuestProducer for the bus of another user, who shares it."""
+        if cls is Producer and is_shared_by_another(bootstrap_servers):
+            from bus.guest_producer import GuestProducer  # here, because only guests need it
+
+            return super().__new__(GuestProducer)  # type: ignore[return-value]
+        return super().__new__(cls)
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from bus.errors import BusError, IllegalStateError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident, Incidents
 from bus.liveness import (
+    ROLE_GATEWAY,
     ROLE_REPLICA,
     ClientRow,
     client_row,
@@ -65,8 +66,8 @@ class Registry:
         return client_rows(self._control)
 
     def clients(self) -> list[ClientRow]:
-        """Every taken slot that is no replica's."""
-        return [row for row in self.rows() if row.role != ROLE_REPLICA]
+        """Every taken slot that is no replica's, and not the gateway's own."""
+        return [row for row in self.rows() if row.role not in (ROLE_REPLICA, ROLE_GATEWAY)]
 
     # ---------------------------------------------------------------------------- connections
 

@@ -4,6 +4,7 @@ Translates between topic names, which a program uses, and topic ids, which the s
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from bus.client import Client
 from bus.errors import UnknownMemberIdError, UnknownTopicOrPartitionError
@@ -11,8 +12,19 @@ from bus.group import GroupMembership
 from bus.native.core import Table
 from bus.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
+if TYPE_CHECKING:
+    from bus.guest_group import GuestMembership
+
 Partitions = frozenset[TopicPartition]
 Revoke = Callable[[Partitions], None]
+
+
+def _membership(client: Client, group: str, strategy: str) -> "GroupMembership | GuestMembership":
+    if client.is_guest:
+        from bus.guest_group import GuestMembership  # here, because only guests need it
+
+        return GuestMembership(client, group, strategy)  # type: ignore[arg-type]
+    return GroupMembership(client, group, strategy=strategy)
 
 
 class GroupSession:
@@ -23,7 +35,7 @@ class GroupSession:
         self._group = group
         self._strategy = strategy
         self._names: dict[int, str] = {}
-        self.membership = GroupMembership(client, group, strategy=strategy)
+        self.membership = _membership(client, group, strategy)
 
     # ------------------------------------------------------------------------ names and ids
 
@@ -65,7 +77,10 @@ class GroupSession:
             topic = self._client.topic(name)
             self._names[topic.id] = topic.name
             ids.append(topic.id)
-        self.membership.join(ids)
+        if isinstance(self.membership, GroupMembership):
+            self.membership.join(ids)
+        else:
+            self.membership.join_named(topics)
 
     def rebalance(self, revoke: Revoke, lose: Revoke) -> Partitions:
         """Give up what the plan gives to others, take what it gives to us; returns what came.

@@ -50,6 +50,7 @@ from bus.native.core import Bells
 from bus.operations import Operations, Session
 from bus.registry import Registry
 from bus.retainer import Retainer
+from bus.sharing import Sharing
 from bus.status import Status
 
 logger = logging.getLogger("bus.supervisor")
@@ -108,6 +109,9 @@ class Supervisor:
             directory, self._hot, self._selector, self._config.partitions_per_replica
         )
         self._retainer = Retainer(directory, self._hot, self._inventory)
+        self._sharing = Sharing(
+            directory, self._hot, self._inventory, self._selector, self._config.shared
+        )
         self._operations = self._make_operations(runtime)
         self._listen_for_signals()
         gc.collect()
@@ -174,6 +178,7 @@ class Supervisor:
                 self._last_tick_s = now
                 self._tick(now)
             self._keeper.tick()
+            self._sharing.tick()
         self._finish()
 
     def _timeout_s(self) -> float:
@@ -206,8 +211,6 @@ class Supervisor:
             logger.info("no client for %g s; the broker ends", self._config.linger_s)
             self._begin_stop()
 
-    # -------------------------------------------------------------------------------- signals
-
     def _listen_for_signals(self) -> None:
         """Signals end the selector's sleep; what they ask for is done in the loop."""
         reader, writer = socket.socketpair()
@@ -236,8 +239,6 @@ class Supervisor:
             logger.info("the process that started this broker is gone")
 
         self._selector.register(fd, selectors.EVENT_READ, owner_is_gone)
-
-    # ---------------------------------------------------------------------------- connections
 
     def _accept(self) -> None:
         connection = Connection.accept(self._listener)
@@ -277,12 +278,11 @@ class Supervisor:
         if session.is_client:
             self._registry.disconnected(session.slot, session.generation)
 
-    # ------------------------------------------------------------------------------- stopping
-
     def _begin_stop(self) -> None:
         if self._stop_deadline_s is not None:
             return
         self._stop_deadline_s = time.monotonic() + self._config.stop_timeout_s
+        self._sharing.end()
         self._inventory.fence()
         self._hot.announce_stop()
         self._groups.fence()

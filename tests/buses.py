@@ -35,7 +35,7 @@ def bus_processes(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if any("bus.supervisor" in word for word in words) and any(
+        if any(word in ("bus.supervisor", "bus.gateway") for word in words) and any(
             word == str(root) or word.startswith(f"{root}/") for word in words
         ):
             found.append(process)

@@ -29,6 +29,7 @@ from bus.errors import BrokerNotRunningError, error_named
     help="Whether the first send or subscribe creates a topic.",
 )
 @config_option
+@click.option("--shared", is_flag=True, help="Let users connect whom no topic names yet.")
 @click.option("--daemon", is_flag=True, help="Return when the broker answers; it runs on.")
 @click.pass_context
 def serve(
@@ -38,6 +39,7 @@ def serve(
     partitions: int,
     auto_create: bool,
     configs: dict[str, str],
+    shared: bool,
     daemon: bool,
 ) -> None:
     """Run the broker of the bus in DIR until Ctrl-C, SIGTERM or `bus stop`.
@@ -50,6 +52,7 @@ def serve(
         num_partitions=partitions,
         auto_create_topics=auto_create,
         topic=TopicConfig.from_configs(configs),
+        shared=shared,
     )
     if daemon:
         pid = start_daemon(path, hot_dir, config)

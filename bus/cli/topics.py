@@ -110,7 +110,11 @@ def alter(
     partitions: int | None,
     directory: str | None,
 ) -> None:
-    """Change configs of topic NAME, or give it more partitions."""
+    """Change configs of topic NAME, or give it more partitions.
+
+    --config acl.read=user:alice,group:staff (and acl.write) lets other users in; --reset acl.read
+    keeps them out again.
+    """
     changes: dict[str, object] = {**configs, **dict.fromkeys(resets)}
     if not changes and partitions is None:
         raise click.UsageError("nothing to change: give --config, --reset or --partitions")

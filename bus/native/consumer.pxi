@@ -36,14 +36,16 @@ cdef class ConsumerCore:
     cdef uint64_t group_seen
     cdef uint64_t born
     cdef bint pending          # somebody still holds what the group's plan gives to us
+    cdef object remote         # of a guest: sleeps on the gateway's word instead of a doorbell
     cdef public bint _closed
     cdef unsigned long user    # the thread that is inside, while depth > 0
     cdef int depth             # calls within calls: a listener may call back
 
     def _attach(self, Bells bells, int slot, *, int64_t spin_ns, Py_ssize_t turn_records,
-                timeout_ms):
+                timeout_ms, remote=None):
         """Begins with nothing to read; again after a fork."""
         self.bells = bells
+        self.remote = remote
         self.slot = slot
         self.spin_ns = spin_ns
         self.turn_records = turn_records
@@ -282,6 +284,9 @@ cdef class ConsumerCore:
             if any_has_more(cursors) or self.has_moved():
                 return 0
             bus_cpu_relax()
+        if self.remote is not None:
+            self.remote.sleep(cursors, deadline)
+            return 0
         for cursor in cursors:
             cursor.pin = None # a sleeper must not keep a segment from being recycled
             bus_sleeper_set(cursor.sleepers(), self.slot)

@@ -18,6 +18,7 @@ cdef class Cursor:
     cdef uint64_t limit           # bytes of the pinned segment that may be read
     cdef bint placed
     cdef bint active              # the pinned segment was the one being written
+    cdef bint from_cold           # a durable segment is being entered
     cdef Pin pin
     cdef public bint check_crcs
     cdef public bint durable_only
@@ -27,9 +28,15 @@ cdef class Cursor:
                  uint64_t generation=0, owner=None, bint check_crcs=True, bint durable_only=False,
                  key_deserializer=None, value_deserializer=None):
         must_wait = not (log.replicated or log.flags & BUS_FLAG_DROP)
+        self.begin(log, topic, offset, check_crcs, durable_only, key_deserializer,
+                   value_deserializer)
+        self.reader = ReaderSlot(log, generation, must_wait, offset, owner)
+
+    cdef int begin(self, HotLog log, str topic, uint64_t offset, bint check_crcs,
+                   bint durable_only, key_deserializer, value_deserializer) except -1:
+        """Everything but a place among the partition's readers."""
         self.log = log
         self.topic_partition = TopicPartition(topic, log.partition)
-        self.reader = ReaderSlot(log, generation, must_wait, offset, owner)
         self.source = Source.__new__(Source)
         self.source.topic = topic
         self.source.partition = log.partition
@@ -38,6 +45,7 @@ cdef class Cursor:
         self.offset = offset
         self.check_crcs = check_crcs
         self.durable_only = durable_only
+        return 0
 
     def open_cold(self, offset):
         """Mapping of the durable segment with this offset or the next one after it, or None."""
@@ -163,7 +171,11 @@ cdef class Cursor:
         segment = <const bus_segment *>pin.mapping.base
         if segment.base_offset >= hot_base:
             return False
-        return self.enter(pin, segment.number, pin.mapping.bytes, False)
+        self.from_cold = True
+        try:
+            return self.enter(pin, segment.number, pin.mapping.bytes, False)
+        finally:
+            self.from_cold = False
 
     cdef bint enter(self, Pin pin, uint64_t number, uint64_t limit, bint active) except -1:
         """Turns to the record of `offset`. False: the offset moved across the gap in front of the
@@ -180,7 +192,7 @@ cdef class Cursor:
             return False
         position = bus_find_offset(pin.mapping.base, limit, self.offset)
         if position == 0:
-            self.log.control.corrupt_frames += 1
+            self.log.count_damage()
             raise _errors.CorruptRecordError(
                 f"segment {number}: the frames before offset {self.offset} are damaged; run "
                 "'bus check'", segment=str(number), offset=self.offset, reason="unreadable frames")
@@ -219,7 +231,7 @@ cdef class Cursor:
         return self.position < self.limit
 
     cdef object damage(self, const char *reason):
-        self.log.control.corrupt_frames += 1
+        self.log.count_damage()
         text = reason.decode()
         return _errors.CorruptRecordError(
             f"{self.source.topic}-{self.source.partition}: offset {self.offset} in segment "
@@ -289,6 +301,10 @@ cdef class Cursor:
         if self.durable_only:
             return self.log.durable_end() > self.offset
         return bus_load_acquire(&self.log.control.tail) != BUS_TAIL(self.number, self.position)
+
+    def has_news(self):
+        """True if there may be something to read."""
+        return self.has_more()
 
     cdef bus_sleepers *sleepers(self):
         if self.durable_only and self.log.replicated:

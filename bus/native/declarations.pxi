@@ -135,6 +135,7 @@ cdef extern from "atomics.h" nogil:
     uint32_t bus_load32_relaxed(const uint32_t *word)
     void bus_store32_release(uint32_t *word, uint32_t value)
     void bus_fence_full()
+    void bus_fence_acquire()
     void bus_cpu_relax()
 
 cdef extern from "crc32c.h" nogil:
@@ -229,6 +230,11 @@ cdef extern from "segment.h" nogil:
                            uint64_t *offset, int64_t *found)
     const char *bus_segment_header_error(const bus_segment *segment, uint64_t file_bytes)
 
+cdef extern from "guest.h" nogil:
+    uint64_t bus_guest_copy(const uint8_t *base, uint64_t position, uint64_t limit,
+                            uint64_t next_offset, uint8_t *target, uint64_t room, int check_crc,
+                            bus_scan *out)
+
 cdef extern from "murmur2.h" nogil:
     uint32_t bus_murmur2(const void *data, size_t length)
 
@@ -249,7 +255,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)
     int munmap(void *address, size_t length)
     int madvise(void *address, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_SHARED
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS
     void *MAP_FAILED
 
 cdef extern from "<time.h>" nogil:

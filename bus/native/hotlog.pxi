@@ -34,12 +34,20 @@ cdef class HotLog:
         name = f"{topic_id}-{partition}.ctl"
         fd = _files.open_own(name, _os.O_RDWR, dir_fd=hot_fd)
         try:
-            size = _os.fstat(fd).st_size
-            if size < <int64_t>sizeof(bus_partition):
-                raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
-            self.control_mapping = Mapping(fd, sizeof(bus_partition), writable=True)
+            self.attach_control(fd, name, topic_id, partition, True)
         finally:
             _os.close(fd)
+        self.hot_fd = hot_fd
+        self.bells = bells
+        self.client_slot = client_slot
+
+    cdef int attach_control(self, int fd, str name, uint64_t topic_id, uint32_t partition,
+                            bint writable) except -1:
+        """Maps the control page and checks whose it is."""
+        size = _os.fstat(fd).st_size
+        if size < <int64_t>sizeof(bus_partition):
+            raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
+        self.control_mapping = Mapping(fd, sizeof(bus_partition), writable=writable)
         self.control = <bus_partition *>self.control_mapping.base
         if self.control.magic != BUS_MAGIC_PARTITION:
             raise _errors.CorruptSegmentError(f"{name} is no control page of a partition")
@@ -55,9 +63,10 @@ cdef class HotLog:
         self.mappings = [None] * BUS_RING_SLOTS
         self.topic_id = topic_id
         self.partition = partition
-        self.hot_fd = hot_fd
-        self.bells = bells
-        self.client_slot = client_slot
+        return 0
+
+    cdef void count_damage(self) noexcept:
+        self.control.corrupt_frames += 1
 
     # ---- the lock
 
@@ -308,6 +317,13 @@ cdef class HotLog:
         return found
 
     # ---- waiting
+
+    def arm(self, *, bint durable=False):
+        """Asks to be rung at the next change of the tail, or of the high watermark."""
+        if durable and self.replicated:
+            bus_sleeper_set(&self.control.durable, self.client_slot)
+        else:
+            bus_sleeper_set(&self.control.data, self.client_slot)
 
     cdef bint wait_word(self, bus_sleepers *sleepers, const uint64_t *word, uint64_t at_least,
                         int64_t deadline) except -1:

@@ -82,12 +82,18 @@ cdef class Mapping:
 
     def __cinit__(self, int fd, uint64_t size, *, bint writable=False):
         cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
-        cdef void *at = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
+        cdef int kind = MAP_SHARED if fd >= 0 else MAP_PRIVATE | MAP_ANONYMOUS
+        cdef void *at = mmap(NULL, size, protection, kind, fd, 0)
         if at == MAP_FAILED:
             raise OSError(errno, f"cannot map {size} bytes: {_os.strerror(errno)}")
         self.base = <uint8_t *>at
         self.bytes = size
         self.writable = writable
+
+    @staticmethod
+    cdef Mapping anonymous(uint64_t size):
+        """Memory of this process's own."""
+        return Mapping(-1, size, writable=True)
 
     def __dealloc__(self):
         if self.base != NULL:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import Fork, family
 from tests.security.users import reachable_bus
 
 
@@ -17,3 +18,10 @@ def open_dir() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="bus-test-") as name, reachable_bus(Path(name)) as path:
         yield path
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """Forks child processes that end with the test: see tests/children.py."""
+    with family() as forking:
+        yield forking

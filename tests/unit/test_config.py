@@ -87,7 +87,7 @@ def test_the_ring_holds_at_least_four_segments_and_at_most_as_many_as_it_has_slo
     ("configs", "message"),
     [
         ({"retention.m": 1}, "did you mean 'retention.ms'"),
-        ({"zzz": 1}, "valid are: cleanup.policy"),
+        ({"zzz": 1}, "valid are: acl.read, acl.write, cleanup.policy"),
         ({7: 1}, "unknown topic config 7"),
         ({"cleanup.policy": "compact"}, "'compact' is not implemented yet; use delete"),
         ({"compression.type": "zstd"}, "not implemented yet"),
