@@ -72,7 +72,7 @@ def cut_disk(seed: int, cuts: int) -> str | None:
     return None
 
 
-def page(rows: list[tuple[str, object]], *, seed: int, commit: str) -> str:
+def page(rows: list[tuple[str, object]], *, seed: int, commit: str, arguments: str) -> str:
     """docs/power.md: written only when no image failed."""
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""# Power loss: what was cut, and what was lost
@@ -96,7 +96,7 @@ producer run on it; what was written since the last flush is there, torn at 512 
 kernel replays its journal, and the bus recovers.
 
 Last run: {time.strftime("%Y-%m-%d")}, at commit {commit}, seed {seed}
-(`tox -e power -- --seed {seed}` makes the same images).
+(`tox -e power -- {arguments}` makes the same images).
 
 | | |
 |---|---|
@@ -139,7 +139,14 @@ def main() -> int:
     rows += [("real ext4: cuts after which a promise was broken", 0)]
     print("\n".join(f"{name}: {value}" for name, value in rows))
     if options.page:
-        options.page.write_text(page(rows, seed=options.seed, commit=_commit()))
+        options.page.write_text(
+            page(
+                rows,
+                seed=options.seed,
+                commit=_commit(),
+                arguments=f"--seed {options.seed} --images {options.images} --cuts {options.cuts}",
+            )
+        )
     return 0
 
 
