@@ -130,6 +130,7 @@ def _noise(dice: random.Random) -> bytes:
     return dice.randbytes(dice.randrange(1, 4000))
 
 
+PATH_AS_SERIAL = {"topic": "t", "partition": 0, "serial": "1.seg/../../bus.ctl"}
 #: it announces nine bytes of key, headers and value each, and has none
 LYING = struct.pack("<BBHiqIII", 1, 0, 1, 0, 0, 9, 9, 9)
 
@@ -142,6 +143,7 @@ GARBAGE: dict[str, Callable[[random.Random], bytes]] = {
     "deep JSON": lambda _: pack(CALL, 1, b"[" * 60_000),
     "a list": lambda _: pack(CALL, 1, b"[1]"),
     "odd arguments": lambda _: pack_json(CALL, 1, {"op": "hot", "args": {"path": "/etc/shadow"}}),
+    "a path for a number": lambda _: pack_json(CALL, 1, {"op": "hot", "args": PATH_AS_SERIAL}),
     "a short record": lambda _: pack(RECORD, 1, b"x"),
     "a lying record": lambda _: pack(RECORD, 1, LYING),
 }
