@@ -181,7 +181,7 @@ class ControlClient:
         del self._unread[: end + 1]
         try:
             reply = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._reply_lost(op, "sent something that is not JSON") from error
         return reply if isinstance(reply, dict) else {}
 
@@ -245,6 +245,7 @@ class Connection:
         self.closed = False
         self._socket = sock
         self._unread = bytearray()
+        self._searched = 0  # bytes of it that hold no end of a line
         self._unsent = bytearray()
 
     @classmethod
@@ -289,15 +290,19 @@ class Connection:
         return self._requests()
 
     def _requests(self) -> list[Request]:
-        *lines, rest = self._unread.split(b"\n")
-        self._unread = bytearray(rest)
+        end = self._unread.rfind(b"\n", self._searched) + 1
+        lines: list[bytearray] = []
+        if end:  # else nothing is copied: a long line may come byte by byte
+            lines = self._unread[:end].split(b"\n")[:-1]
+            del self._unread[:end]
+        self._searched = len(self._unread)
         requests: list[Request] = []
         for line in lines:
             request = _parse(line)
             if request is None:
                 return self._cut_off("sent a line that is no request", requests)
             requests.append(request)
-        if len(rest) > REQUEST_BYTES_MAX:
+        if len(self._unread) > REQUEST_BYTES_MAX:
             return self._cut_off("sent a line that is too long", requests)
         return requests
 
@@ -362,8 +367,8 @@ def _parse(line: bytes | bytearray) -> Request | None:
     try:
         content = json.loads(line)
         op, number, args = content["op"], content.get("id", 0), content.get("args", {})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # RecursionError: a hundred thousand brackets within brackets
     if isinstance(op, str) and isinstance(number, int) and isinstance(args, dict):
         return Request(op, number, args)
     return None

@@ -52,6 +52,7 @@ from bus.owners import OwnerTable
 #: members of one group, and topics of one member
 MEMBERS_MAX = LAYOUT["BUS_GROUP_MEMBERS"]
 TOPICS_MAX = LAYOUT["BUS_MEMBER_TOPICS"]
+CLIENTS_MAX = LAYOUT["BUS_CLIENTS"]
 #: how long a call waits for another process to leave its critical section (normally < 1 ms)
 LOCK_TIMEOUT_MS = 10_000
 
@@ -296,6 +297,11 @@ class MemberTable:
         client = self._table.load32_acquire(at)
         if client == 0:
             return None
+        if client > CLIENTS_MAX:
+            raise CorruptSegmentError(
+                f"slot {slot} of the members table names client {client - 1}, of {CLIENTS_MAX};"
+                " stop the bus and start it again to make the table anew"
+            )
         view = self._table.view
         _, topics_count, client_generation, joined, strategy, pid, seen = _MEMBER.values(view, at)
         name = bytes(view[at + _CLIENT_ID_AT : at + _CLIENT_ID_AT + _CLIENT_ID_BYTES])

@@ -31,7 +31,12 @@ from bus import files
 from bus.assignment import Partition
 from bus.config import check_group_id
 from bus.directory import offsets_name
-from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError
+from bus.errors import (
+    CorruptSegmentError,
+    DirectoryError,
+    GroupIdNotFoundError,
+    InvalidGroupIdError,
+)
 from bus.fields import Fields
 from bus.native.core import LAYOUT, crc32c
 from bus.offset_entries import (
@@ -114,7 +119,12 @@ def read_offsets_header(fd: int) -> OffsetsHeader:
                 f"{name}: {field} of the offset table is {fields[field]:#x}, expected {value:#x};"
                 " restore the file from a backup, or delete it to start the group anew"
             )
-    group = page[_NAME_AT : _NAME_AT + fields["name_length"]].decode()
+    try:
+        group = check_group_id(page[_NAME_AT : _NAME_AT + fields["name_length"]].decode())
+    except (UnicodeDecodeError, InvalidGroupIdError) as error:
+        raise CorruptSegmentError(
+            f"{name}: name of the offset table is no group: {error}"
+        ) from error
     return OffsetsHeader(fields["bus_id"], fields["group_id"], group)
 
 

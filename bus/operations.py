@@ -142,9 +142,9 @@ class Operations:
         """All or none: every request is checked before the first one is carried out."""
         checked = [self._checked(topic) for topic in topics]
         names = [name for name, _, _ in checked]
-        for name in names:
-            if names.count(name) > 1:
-                raise InvalidTopicError(f"topic {name!r} is named twice in one request")
+        if len(set(names)) < len(names):
+            name = next(name for name in names if names.count(name) > 1)
+            raise InvalidTopicError(f"topic {name!r} is named twice in one request")
         if validate_only:
             return {
                 "topics": [

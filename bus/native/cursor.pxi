@@ -131,7 +131,7 @@ cdef class Cursor:
         if self.offset < start:
             self.fell_behind(start)
         while True:
-            tail = bus_log_end(self.log.control, &end)
+            tail = self.log.log_end(&end)
             if self.offset > end:
                 raise _errors.OffsetOutOfRangeError(
                     f"offset {self.offset} is behind the log end {end}")
@@ -318,19 +318,23 @@ cdef class Cursor:
         cdef uint64_t tail, number, base, end, offset = 0
         cdef int64_t found = 0
         cdef Pin pin
-        tail = bus_log_end(self.log.control, &end)
+        tail = self.log.log_end(&end)
         while offset < end:
             number = self.hot_candidate(offset, tail, &base)
             pin = self.pin_hot(number)
             if pin is None: # the segment left the ring just now: look again
-                tail = bus_log_end(self.log.control, &end)
+                tail = self.log.log_end(&end)
                 continue
             if bus_find_time(pin.mapping.base, self.hot_limit(pin, number, tail), timestamp_ns,
                              &offset, &found):
                 return offset, found
             if number == BUS_TAIL_NUMBER(tail):
                 return None
-            offset = (<const bus_segment *>pin.mapping.base).end_offset
+            base = (<const bus_segment *>pin.mapping.base).end_offset
+            if base < offset: # a sealed segment ends where it begins, or behind
+                raise _errors.CorruptSegmentError(
+                    f"hot segment {number} ends at offset {base}, below {offset}; run 'bus check'")
+            offset = base
         return None
 
 

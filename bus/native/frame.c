@@ -63,7 +63,8 @@ void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
 /* The header is copied before it is believed: its bytes may change under a wild writer's hand. */
 enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
                                      uint64_t expected, uint64_t seed, int check_crc) {
-    if (position + sizeof(bus_frame) > limit) return BUS_FRAME_BAD_SIZE;
+    if (limit < sizeof(bus_frame) || position > limit - sizeof(bus_frame))
+        return BUS_FRAME_BAD_SIZE;
     bus_frame frame;
     memcpy(&frame, base + position, sizeof frame);
     if (frame.size < sizeof frame || frame.size % BUS_FRAME_ALIGN || frame.size > limit - position)

@@ -212,9 +212,17 @@ cdef class HotLog:
         cdef uint64_t tail = bus_load_acquire(&self.control.tail)
         return BUS_TAIL_NUMBER(tail), BUS_TAIL_POSITION(tail)
 
-    cdef uint64_t end(self):
+    cdef uint64_t log_end(self, uint64_t *next_offset) except 0:
+        cdef uint64_t tail = bus_log_end(self.control, next_offset)
+        if tail == 0:
+            raise _errors.CorruptSegmentError(
+                f"the control page of partition {self.partition} of topic {self.topic_id} does not "
+                "say where its log ends: it was overwritten; restart the bus")
+        return tail
+
+    cdef uint64_t end(self) except? 0:
         cdef uint64_t offset
-        bus_log_end(self.control, &offset)
+        self.log_end(&offset)
         return offset
 
     cdef uint64_t start(self):
@@ -224,7 +232,7 @@ cdef class HotLog:
         hot = bus_hot_start(self.control)
         return hot if hot > start else start
 
-    cdef uint64_t durable_end(self):
+    cdef uint64_t durable_end(self) except? 0:
         """Below this offset records survive what the topic's durability promises."""
         if self.replicated:
             return bus_durable_end(self.control)

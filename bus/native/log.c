@@ -8,6 +8,8 @@
 
 /* Index entries that one batch writes after its publication; more are left out (it is a cache). */
 #define INDEX_PER_BATCH 16
+/* Looks at a tail that stands still before its lack of an end counts as damage: a few ms. */
+#define LOOKS_MAX 100000
 
 typedef struct {
     uint64_t tail, next_offset;
@@ -25,7 +27,7 @@ int bus_slot_of(const bus_partition *control, uint64_t number) {
 }
 
 uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
-    for (;;) {
+    for (int look = 0; look < LOOKS_MAX; look++) {
         uint64_t tail = bus_load_acquire(&control->tail); /* pairs with publish */
         int which = bus_load_acquire(&control->ends[0].tail) == tail ? 0 : 1;
         const bus_end *end = &control->ends[which];
@@ -33,8 +35,10 @@ uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
         *next_offset = bus_load_acquire(&end->next_offset);
         bus_fence_acquire();
         if (owner == tail && bus_load_relaxed(&control->tail) == tail) return tail;
+        if (bus_load_relaxed(&control->tail) != tail) look = 0; /* it moved: that is no fault */
         bus_cpu_relax();
     }
+    return 0;
 }
 
 static uint64_t mark_check(const bus_partition *control, uint64_t offset) {
@@ -124,7 +128,8 @@ static enum bus_append_status find_place(bus_log *log, place *at, bus_appended *
     at->bytes = log->map_bytes[at->slot];
     at->seed = ((const bus_segment *)at->base)->seed;
     uint64_t position = BUS_TAIL_POSITION(at->tail);
-    if (position < BUS_DATA_START || position + sizeof(bus_frame) > at->bytes) return BUS_BROKEN;
+    if (position < BUS_DATA_START || position % BUS_FRAME_ALIGN) return BUS_BROKEN;
+    if (position + sizeof(bus_frame) > at->bytes) return BUS_BROKEN;
     return BUS_APPENDED;
 }
 
@@ -144,7 +149,9 @@ static void write_index(place *at, const bus_index_entry *entries, int count) {
     bus_segment *segment = (bus_segment *)at->base;
     uint64_t interval = at->bytes / BUS_INDEX_ENTRIES;
     for (int i = 0; i < count; i++) {
-        bus_index_entry *entry = &segment->index[entries[i].position / interval];
+        uint64_t bucket = entries[i].position / interval; /* the last bytes may have no entry */
+        if (bucket >= BUS_INDEX_ENTRIES) continue;
+        bus_index_entry *entry = &segment->index[bucket];
         if (entry->position) continue;
         entry->relative_offset = entries[i].relative_offset;
         entry->max_timestamp = entries[i].max_timestamp;
@@ -245,6 +252,8 @@ enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *o
         out->detail = (uint64_t)slot;
         return BUS_NEED_MAP;
     }
+    /* A file smaller than its slot says could never take the record: it would roll for ever. */
+    if (log->map_bytes[slot] != next->bytes) return BUS_BROKEN;
     uint64_t number = BUS_TAIL_NUMBER(at.tail) + 1;
     if (((bus_segment *)log->maps[slot])->magic) control->recycled++;
     bus_segment_begin((bus_segment *)log->maps[slot], control, number, at.next_offset,

@@ -51,7 +51,8 @@ enum bus_append_status bus_log_append(bus_log *log, bus_record *records, uint64_
 enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out);
 void bus_log_retire_before(bus_partition *control, uint64_t offset);
 
-/* Where the log ends now, consistent, without the lock. Returns the tail. */
+/* Where the log ends now, consistent, without the lock. Returns the tail; 0 if no end belongs to
+ * it: then shared memory was overwritten. */
 uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset);
 /* The high watermark. Only what the replica published is believed: other bytes in its place are
  * no promise. Publishing is for the replica alone. */

@@ -101,7 +101,10 @@ cdef list decode_headers(const uint8_t *at, uint32_t length):
         at += 6
         if at + name_length + max(value_length, 0) > end:
             raise _errors.CorruptRecordError("the record's headers do not fit their length")
-        name = (<const char *>at)[:name_length].decode("utf-8")
+        try:
+            name = (<const char *>at)[:name_length].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _errors.CorruptRecordError(f"a header's name is no UTF-8: {error}") from None
         at += name_length
         value = None
         if value_length >= 0:

@@ -79,9 +79,10 @@ uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t offset) {
         const bus_index_entry *entry = &segment->index[i];
         if (bus_load32_acquire(&entry->position) == 0) continue;
         if (segment->base_offset + entry->relative_offset > offset) continue;
-        if (!hint_holds(base, limit, entry)) continue;
-        position = entry->position;
-        at = segment->base_offset + entry->relative_offset;
+        bus_index_entry hint = *entry; /* a copy: it may change under a wild writer's hand */
+        if (!hint_holds(base, limit, &hint)) continue;
+        position = hint.position;
+        at = segment->base_offset + hint.relative_offset;
         break;
     }
     while (position < limit) {

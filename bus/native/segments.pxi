@@ -47,7 +47,7 @@ def scan_segment(data, *, uint64_t start=0, uint64_t limit=0):
         first = (<const bus_segment *>base).base_offset
         if start == 0:
             start = BUS_DATA_START
-        elif start + sizeof(bus_frame) <= limit:
+        elif sizeof(bus_frame) <= limit and start <= limit - sizeof(bus_frame):
             first = (<const bus_frame *>(base + start)).offset
         with nogil:
             bus_scan_frames(base, start, limit, first, &scan)
@@ -71,7 +71,7 @@ def seal_segment(int fd, uint64_t position, uint64_t next_offset):
     cdef bus_segment *segment = <bus_segment *>mapping.base
     cdef bus_scan scan
     cdef int i
-    if position + sizeof(bus_frame) > size:
+    if size < BUS_DATA_START + sizeof(bus_frame) or position > size - sizeof(bus_frame):
         raise _errors.CorruptSegmentError("no room for the end frame")
     bus_scan_frames(mapping.base, BUS_DATA_START, position, segment.base_offset, &scan)
     for i in range(BUS_INDEX_ENTRIES):

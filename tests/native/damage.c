@@ -97,7 +97,36 @@ static void a_header_of_anything_else_is_refused_with_the_field(void) {
     free(base);
 }
 
+static void a_tail_without_an_end_is_reported_instead_of_looked_at_for_ever(void) {
+    static stage stage;
+    uint64_t next;
+    stage_open(&stage, (stage_options){0});
+    CHECK(bus_log_end(stage.control, &next) == stage.control->tail);
+    stage.control->tail += 8;
+    CHECK_EQUAL(bus_log_end(stage.control, &next), 0);
+    stage_close(&stage);
+}
+
+static void a_file_smaller_than_its_slot_says_is_not_rolled_into(void) {
+    static stage stage;
+    uint8_t value[8] = {0};
+    stage_open(&stage, (stage_options){.flags = BUS_FLAG_DROP});
+    bus_log log = stage_log(&stage);
+    bus_appended out = {0};
+    CHECK_EQUAL(stage_append_value(&stage, &log, value, sizeof value, NULL), BUS_APPENDED);
+    stage_tend(&stage, 1);
+    log.maps[1] = stage.files[2];
+    log.map_serials[1] = stage.control->ring[1].serial;
+    log.map_bytes[1] = stage.control->ring[1].bytes - 8;
+    CHECK_EQUAL(bus_log_roll(&log, 1, &out), BUS_BROKEN);
+    stage_close(&stage);
+}
+
 const check_test damage_tests[] = {
+    {"a_tail_without_an_end_is_reported_instead_of_looked_at_for_ever",
+     a_tail_without_an_end_is_reported_instead_of_looked_at_for_ever},
+    {"a_file_smaller_than_its_slot_says_is_not_rolled_into",
+     a_file_smaller_than_its_slot_says_is_not_rolled_into},
     {"a_scan_stops_at_the_first_damaged_frame", a_scan_stops_at_the_first_damaged_frame},
     {"random_bytes_are_no_records", random_bytes_are_no_records},
     {"a_ruined_index_changes_no_answer", a_ruined_index_changes_no_answer},

@@ -1,0 +1,1 @@
+"""Hostile bytes: files, shared memory and control messages that nobody sane would write."""
