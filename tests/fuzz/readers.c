@@ -1,8 +1,8 @@
 /* readers.c: damages a segment and a control page, again and again, and lets everybody read them.
  *
  * Half of the damaged frames and headers get a valid checksum, so that what lies behind the check
- * is tried, too. All memory has exactly the size that its reader is told; the program runs under the
- * address and undefined-behaviour sanitizers: a byte too far ends it.
+ * is tried, too. All memory has exactly the size that its reader is told, and the program runs
+ * under the address and undefined-behaviour sanitizers: a byte too far ends it.
  *
  *     readers SEED SECONDS         prints the number of executions
  */
