@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bus import files
+from bus.canary import CANARY_BYTES
 from bus.control import ControlClient
 from bus.directory import BusDirectory, Runtime, pid_namespace
 from bus.errors import (
@@ -24,7 +25,8 @@ from bus.liveness import ROLE_NAMES, ClientSlot
 from bus.native.core import LAYOUT, Bells, Table
 
 CONTROL_FILE: Final = "bus.ctl"
-CONTROL_BYTES: Final = LAYOUT["sizeof.bus_control"]
+#: The table, and what lies behind it.
+CONTROL_FILE_BYTES: Final = LAYOUT["sizeof.bus_control"] + CANARY_BYTES
 
 #: a broker may end between its answer and our hello, and another take its place
 _ATTEMPTS: Final = 3
@@ -65,7 +67,7 @@ def _open_control(hot_fd: int) -> Table:
         size = os.fstat(fd).st_size
         if size < LAYOUT["BUS_PAGE"]:
             raise CorruptSegmentError(f"{files.path_of(fd)} has {size} bytes: no control file")
-        return Table(fd, min(size, CONTROL_BYTES))
+        return Table(fd, min(size, CONTROL_FILE_BYTES))
     finally:
         os.close(fd)
 
@@ -80,7 +82,7 @@ def check_control(control: Table, directory: BusDirectory, path: Path) -> None:
             f"{path} has layout version {version}, this version of bus uses"
             f" {LAYOUT['BUS_LAYOUT_VERSION']}; stop the bus and start it with one version only"
         )
-    if len(control.view) != CONTROL_BYTES or _word(control, "bus_id") != directory.bus_id:
+    if len(control.view) != CONTROL_FILE_BYTES or _word(control, "bus_id") != directory.bus_id:
         raise CorruptSegmentError(f"{path} does not belong to the bus in {directory.path}")
     namespace = _word(control, "pid_namespace")
     if namespace != pid_namespace():

@@ -43,6 +43,10 @@ _STOP: Final = "stop"
 
 _CATALOG_VERSION: Final = LAYOUT["bus_control.catalog_version"]
 _STOPPING: Final = LAYOUT["bus_control.stopping"]
+#: what `stopping` says while the bus ends; anything above it: it moves
+_STOPPED: Final = 1
+#: a broker may end between taking a connection and our hello: so often another one is tried
+CONNECTS: Final = 3
 
 
 class Client:
@@ -171,6 +175,11 @@ class Client:
         """End a sleep of this client in another thread."""
         self.bells.ring(self.slot.slot)
 
+    @property
+    def moving(self) -> bool:
+        """True if the bus goes on in another hot directory: follow it with `bus.moves`."""
+        return self.control.load32_acquire(_STOPPING) > _STOPPED
+
     def catalog_version(self) -> int:
         """A number that changes whenever a topic does."""
         # pairs with the broker's release store after the topic's files are complete
@@ -267,17 +276,21 @@ class Client:
             if here.control_client is not lost:
                 return here.control_client
             lost.close()
-            connection = connect(
-                self.directory, autostart=self._autostart, timeout_s=self._timeout_s
-            )
-            if self._same_bus(here.hot):
-                here.control_client = connection
-                greet(connection, here.slot, self.role, self.client_id)
-                return connection
-            connection.close()
-            here.leave()
-            self._attach()
-            return self._here.control_client
+            for _ in range(CONNECTS - 1):
+                with suppress(ReplyLostError):  # it was just ending: then another one is there
+                    return self._connect_once(here)
+            return self._connect_once(here)
+
+    def _connect_once(self, here: Attachment) -> ControlClient:
+        connection = connect(self.directory, autostart=self._autostart, timeout_s=self._timeout_s)
+        if self._same_bus(here.hot):
+            here.control_client = connection
+            greet(connection, here.slot, self.role, self.client_id)
+            return connection
+        connection.close()
+        here.leave()
+        self._attach()
+        return self._here.control_client
 
     def reconnect(self) -> bool:
         """Connect again after the broker, or the whole bus, was gone.

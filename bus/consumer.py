@@ -194,6 +194,8 @@ class Consumer(PositionedConsumer):
 
     def _coordinate(self) -> None:
         """Do what is due, and tell the native core what to read now."""
+        if self._fetcher.client.moving:
+            self._follow_move()
         fetcher = self._fetcher
         try:
             fetcher.coordinate()

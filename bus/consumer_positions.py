@@ -14,6 +14,7 @@ from typing import Final
 from bus.errors import BusError, InvalidGroupIdError
 from bus.fetcher import Fetcher
 from bus.log import PartitionReader
+from bus.moves import follow_move
 from bus.native.core import ConsumerCore
 from bus.options import ConsumerOptions
 from bus.session import GroupSession
@@ -24,6 +25,8 @@ from bus.structs import (
     TopicPartition,
 )
 
+#: so long a consumer waits for a bus that leaves a spoiled hot directory, in seconds
+MOVE_TIMEOUT_S: Final = 10.0
 #: spinning before a sleep, where another core can be writing meanwhile, in us
 SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
 
@@ -71,6 +74,18 @@ class PositionedConsumer(ConsumerCore):
         old.abandon()
         fetcher = Fetcher(old.client, self._options)
         fetcher.subscription = old.subscription
+        self._begin(fetcher)
+        fetcher.follow_subscription()
+
+    def _follow_move(self) -> None:
+        """The bus goes on in another hot directory: attach there, and go on where we were."""
+        old = self._fetcher
+        positions = {tp: reader.offset for tp, reader in old.readers.items()}
+        follow_move(old.client, MOVE_TIMEOUT_S)
+        old.abandon()
+        fetcher = Fetcher(old.client, self._options)
+        fetcher.subscription = old.subscription
+        fetcher.resume_at = positions
         self._begin(fetcher)
         fetcher.follow_subscription()
 

@@ -1,9 +1,12 @@
 """What a broker does as a process among others: one per directory, detached, reporting."""
 
+import argparse
 import json
 import os
 import resource
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bus import files
@@ -65,3 +68,16 @@ def raise_file_limit() -> None:
     """Lets this process open as many files as it may: a descriptor per client is needed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def parse_arguments(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
+    """The command line of a broker process."""
+    parser = argparse.ArgumentParser(prog="python -m bus.supervisor", description=description)
+    parser.add_argument("directory")
+    parser.add_argument("--autostarted", action="store_true")
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--owner-fd", type=int)
+    parser.add_argument("--hot-dir", type=Path)
+    parser.add_argument("--config", type=json.loads, default={})
+    parser.add_argument("--log-file", action="store_true")
+    return parser.parse_args(arguments)

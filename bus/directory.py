@@ -15,6 +15,7 @@ is opened step by step from the descriptor of the one above.
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -258,6 +259,11 @@ class BusDirectory:
     def open_clients_lock(self) -> int:
         """A new open file description of clients.lock; the caller closes it."""
         return self.open_lock(CLIENTS_LOCK)
+
+    def remove(self, name: str) -> None:
+        """Unlink a file of the root, if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.fd)
 
     # --------------------------------------------------------------------------------- paths
 

@@ -65,6 +65,8 @@ class Fetcher:
         self._catalog_seen = -1
         self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
         self._reap_due = 0.0
+        #: where reading goes on after the bus has moved, unless more was committed since
+        self.resume_at: dict[TopicPartition, int] = {}
         #: readers and membership belong to the bus that the client was attached to by then
         self._attachments = client.attachments
         if options.group_id is not None:
@@ -231,12 +233,11 @@ class Fetcher:
         offsets = self.session.committed(self._unplaced) if self.session else {}
         for tp in sorted(self._unplaced):
             committed = offsets.get(tp)
+            known = -1 if committed is None else committed.offset
+            start = max(known, self.resume_at.pop(tp, -1))
             try:
-                start = (
-                    self.positions.start(tp, self._options.auto_offset_reset)
-                    if committed is None
-                    else committed.offset
-                )
+                if start < 0:
+                    start = self.positions.start(tp, self._options.auto_offset_reset)
             except NoOffsetForPartitionError as error:
                 missing = error
             else:

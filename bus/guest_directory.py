@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bus.address import GUESTS_SOCKET
-from bus.attachment import CONTROL_BYTES
+from bus.attachment import CONTROL_FILE_BYTES
 from bus.directory import BusDirectory
 from bus.native.core import Table
 
@@ -30,7 +30,7 @@ def own_page() -> Table:
     """Memory of the size of bus.ctl, all zero."""
     fd = os.memfd_create("bus-guest", os.MFD_CLOEXEC)
     try:
-        os.ftruncate(fd, CONTROL_BYTES)
-        return Table(fd, CONTROL_BYTES)
+        os.ftruncate(fd, CONTROL_FILE_BYTES)
+        return Table(fd, CONTROL_FILE_BYTES)
     finally:
         os.close(fd)

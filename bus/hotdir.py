@@ -20,8 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bus import files
-from bus.directory import SHARED_MEMORY, BusDirectory, boot_id, pid_namespace
+from bus import __version__, files, salvage
+from bus.canary import CANARY_BYTES
+from bus.directory import (
+    SHARED_MEMORY,
+    BusDirectory,
+    Runtime,
+    boot_id,
+    pid_namespace,
+    timestamp,
+)
 from bus.errors import DirectoryError, NamespaceError, UnsafeDirectoryError
 from bus.incidents import Incidents
 from bus.liveness import any_locked
@@ -34,9 +42,15 @@ TEMPORARY_CONTROL_FILE: Final = "bus.ctl.tmp"
 #: Says which bus directory the hot log belongs to.
 HOME_FILE: Final = "home"
 CONTROL_BYTES: Final = LAYOUT["sizeof.bus_control"]
+#: The file: behind the table lie a moat and a canary, see bus/canary.py.
+CONTROL_FILE_BYTES: Final = CONTROL_BYTES + CANARY_BYTES
 
 #: A smaller /dev/shm (a container's 64 MiB) cannot hold the ring of one busy partition.
 SHARED_MEMORY_FREE_MIN: Final = 128 << 20
+
+#: What `stopping` says in bus.ctl: the bus ends, or goes on in another hot directory.
+STOPPING: Final = 1
+MOVING: Final = 2
 
 _EPOCH: Final = LAYOUT["bus_control.epoch"]
 _CATALOG_VERSION: Final = LAYOUT["bus_control.catalog_version"]
@@ -70,6 +84,8 @@ class HotDirectory:
         self.fd = fd
         self.control = control
         self.incidents = Incidents(control)
+        #: the hot directory that could not be used, to save from until this one is published
+        self.aside: Path | None = None
         self.hot_id = identity.hot_id
 
     @property
@@ -81,15 +97,31 @@ class HotDirectory:
         # pairs with the acquire load in bus.client before its cached topics are used
         self.control.store_release(_CATALOG_VERSION, self.catalog_version + 1)
 
-    def take_over(self, epoch: int) -> None:
-        """Writes who the broker is now."""
+    def take_over(self, directory: BusDirectory, epoch: int, *, autostarted: bool) -> Runtime:
+        """Writes who the broker is now: from here on clients that attach are ours."""
         self.control.store32_release(_BROKER_PID, os.getpid())
         self.control.store32_release(_STOPPING, 0)
         self.control.store_release(_EPOCH, epoch)
+        runtime = Runtime(
+            hot_dir=str(self.path),
+            epoch=epoch,
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            hot_id=self.hot_id,
+            started=timestamp(),
+            version=__version__,
+            autostarted=autostarted,
+        )
+        directory.write_runtime(runtime)
+        self.publish()
+        return runtime
 
-    def announce_stop(self) -> None:
-        """Tells every client that the bus ends; those who sleep must be rung as well."""
-        self.control.store32_release(_STOPPING, 1)
+    def announce_stop(self, *, moving: bool = False) -> None:
+        """Tells every client that the bus ends; those who sleep must be rung as well.
+
+        `moving`: it goes on in another hot directory, where clients attach anew.
+        """
+        self.control.store32_release(_STOPPING, MOVING if moving else STOPPING)
         self.catalog_changed()
 
     def publish(self) -> None:
@@ -97,6 +129,17 @@ class HotDirectory:
         names = os.listdir(self.fd)
         if TEMPORARY_CONTROL_FILE in names:
             os.rename(TEMPORARY_CONTROL_FILE, CONTROL_FILE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        if self.aside is not None:  # what could be saved of it is in this one
+            wipe(self.aside)
+            self.aside = None
+
+    def put_aside(self) -> None:
+        """Takes the directory out of use, with all it holds: the next one is made from it."""
+        if salvage.aside_of(self.path).exists():  # the better one: this was being made from it
+            wipe(self.path)
+        else:
+            salvage.set_aside(self.path)
+        os.close(self.fd)
 
     def remove(self) -> None:
         """Deletes the directory with all it holds. What is mapped stays until it is unmapped."""
@@ -109,18 +152,37 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
 
     Raises NamespaceError when the processes of another pid namespace still use it.
     """
-    runtime = directory.read_runtime()
+    runtime, aside = directory.read_runtime(), None
     if runtime is not None:
         path = Path(runtime.hot_dir)
         check_home(directory, path)
         found = _adopt(directory, path, runtime.boot_id)
         if found is not None:
+            wipe(salvage.aside_of(path))
             return found, True
-        wipe(path)
+        aside = _put_aside(path, runtime.boot_id)
     path = beside_squatter(choose_path(directory, wish))
     check_home(directory, path)
     wipe(path)
-    return _create(directory, path), False
+    hot = _create(directory, path)
+    hot.aside = aside
+    return hot, False
+
+
+def _put_aside(path: Path, written_boot_id: str) -> Path | None:
+    """Out of the way with a hot directory that cannot be used; where it is if it may be saved from.
+
+    One that was put aside before is the better one: the other was being made from it.
+    """
+    aside = salvage.aside_of(path)
+    if written_boot_id != boot_id():
+        wipe(path)
+        wipe(aside)
+        return None
+    if not aside.exists() and path.exists():
+        return salvage.set_aside(path)
+    wipe(path)
+    return aside if aside.exists() else None
 
 
 def check_home(directory: BusDirectory, path: Path) -> None:
@@ -222,7 +284,11 @@ def _adopt(directory: BusDirectory, path: Path, written_boot_id: str) -> HotDire
     finally:
         os.close(control_fd)
     os.close(fd)
-    logger.warning("%s cannot be adopted: %s; it is rebuilt from the durable log", path, reason)
+    logger.warning(
+        "%s cannot be adopted: %s; it is made anew from what can be saved",
+        path,
+        reason,
+    )
     return None
 
 
@@ -232,7 +298,7 @@ def _why_not(
     expected = (LAYOUT["BUS_MAGIC_BUS"], LAYOUT["BUS_LAYOUT_VERSION"], CONTROL_BYTES)
     if written_boot_id != boot_id():
         return "it was written before the last boot"
-    if (identity.magic, identity.version, identity.size) != expected or size != CONTROL_BYTES:
+    if (identity.magic, identity.version, identity.size) != expected or size != CONTROL_FILE_BYTES:
         return "it has another layout"
     if identity.bus_id != directory.bus_id:
         return "it belongs to another bus"
@@ -260,6 +326,7 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
     )
     try:
         files.allocate(control_fd, CONTROL_BYTES)
+        os.ftruncate(control_fd, CONTROL_FILE_BYTES)  # sparse: nobody ever writes there
         identity = HotIdentity(
             magic=LAYOUT["BUS_MAGIC_BUS"],
             version=LAYOUT["BUS_LAYOUT_VERSION"],

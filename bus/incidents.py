@@ -3,11 +3,12 @@
     Incidents(control).note(Incident.LOCK_REPAIRED, "%s: pid %d died in its lock", name, pid)
 
 The counters stand in bus.ctl, so clients, replicas and brokers add to the same ones, and they
-outlive each of those processes; they begin at 0 with every new hot directory. `bus status` shows
+outlive each of those processes; they begin at 0 when the bus starts anew. `bus status` shows
 them. The text goes to the logger "bus.incidents" of the process that noticed, as a warning.
 """
 
 import logging
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -75,6 +76,11 @@ class Incidents:
         """Count an incident, and log what happened and why (`text % values`)."""
         self._control.add(_WORDS + kind * _WORD_BYTES, 1)
         logger.warning(text, *values)
+
+    def restore(self, counts: Mapping[str, int]) -> None:
+        """Go on counting from what `counts()` said before, in a new hot directory."""
+        for kind in Incident:
+            self._control.add(_WORDS + kind * _WORD_BYTES, counts[kind.name.lower()])
 
     def counts(self) -> dict[str, int]:
         """How often each kind was met since the hot directory was made, by name."""

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bus import files, replica_lock
 from bus.catalog import Catalog, Topic
@@ -22,6 +22,8 @@ from bus.errors import (
 )
 from bus.hotdir import HotDirectory
 from bus.native.core import Bells, Partition
+from bus.open_partition import OpenPartition
+from bus.rebuilding import rebuild
 from bus.recovery import recover
 from bus.replica import STATE_FAILED
 from bus.replica_process import REPORT_FILE
@@ -42,27 +44,6 @@ logger = logging.getLogger(__name__)
 
 #: The broker sleeps on no doorbell; the core wants a slot all the same.
 NO_SLOT = 0
-
-
-@dataclass(eq=False)
-class OpenPartition:
-    """A partition as the broker holds it."""
-
-    topic: Topic
-    number: int
-    log: Partition
-    state: PartitionState
-    is_deleted: bool = False
-    #: the tail at the last look: where nothing moved, nothing is to be done
-    seen_tail: tuple[int, int] = (0, 0)
-
-    @property
-    def name(self) -> str:
-        return f"{self.topic.name}-{self.number}"
-
-    @property
-    def is_replicated(self) -> bool:
-        return self.topic.config.replicated
 
 
 class Inventory:
@@ -103,6 +84,8 @@ class Inventory:
 
     def _open(self, topic: Topic, number: int) -> OpenPartition:
         state = load_state(self._directory, topic.name, number)
+        if state is not None and self._save(topic, number, state):
+            state = load_state(self._directory, topic.name, number)
         adopt = state is not None and self._has_hot_log(topic, number)
         if adopt and state is not None:
             log = self._attach(topic, number)
@@ -113,6 +96,13 @@ class Inventory:
             partition = self._build(topic, number, state)
         self._partitions[topic.name, number] = partition
         return partition
+
+    def _save(self, topic: Topic, number: int, state: PartitionState) -> bool:
+        """Makes the hot log from the one that was put aside; False if there is nothing to save."""
+        if self._hot.aside is None or state.clean_end is not None:
+            return False
+        self._end_replica(topic, number)
+        return rebuild(self._directory, self._hot, self._bells, self.rings, topic, number, state)
 
     def _has_hot_log(self, topic: Topic, number: int) -> bool:
         try:
@@ -131,6 +121,7 @@ class Inventory:
             self._store(partition, replace(partition.state, clean_end=None))
         self.reserve_offsets(partition)
         partition.log.set_offset_limit(partition.state.offset_limit)
+        partition.log.set_log_start(partition.state.log_start_offset)
         self._apply_settings(partition)
 
     def _sync_names(self, partition: OpenPartition) -> None:
@@ -142,17 +133,20 @@ class Inventory:
         finally:
             os.close(fd)
 
-    def _build(self, topic: Topic, number: int, state: PartitionState | None) -> OpenPartition:
-        """A new hot log, after what the durable segments hold."""
+    def _end_replica(self, topic: Topic, number: int) -> None:
+        """Of a hot log that is gone: its replica, and its report of damage."""
         dir_fd = self._directory.open_partition(topic.name, number, create=True)
         try:
             replica_lock.end_orphan(dir_fd, f"{topic.name}-{number}")
+            with suppress(FileNotFoundError):
+                os.unlink(REPORT_FILE, dir_fd=dir_fd)
         finally:
             os.close(dir_fd)
-        path = self._directory.partition_path(topic.name, number)
-        plan = recover(path, state)
-        with suppress(FileNotFoundError):
-            os.unlink(path / REPORT_FILE)  # the damaged hot log that it speaks of is gone
+
+    def _build(self, topic: Topic, number: int, state: PartitionState | None) -> OpenPartition:
+        """A new hot log, after what the durable segments hold."""
+        self._end_replica(topic, number)
+        plan = recover(self._directory.partition_path(topic.name, number), state)
         self.rings.remove(topic.id, number)
         store_state(self._directory, topic.name, number, plan.state)
         config = topic.config

@@ -22,7 +22,7 @@ from bus.directory import BusDirectory
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
-from bus.inventory import OpenPartition
+from bus.open_partition import OpenPartition
 from bus.replica import STATE_FAILED
 from bus.replica_process import (
     EXIT_ERROR,
@@ -250,6 +250,10 @@ class Keeper:
         for crew in self._running():
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(crew.pidfd, signal.SIGTERM)
+
+    def pids(self) -> list[int]:
+        """The replica processes that run."""
+        return [crew.pid for crew in self._running()]
 
     def kill(self) -> None:
         """Ends every replica at once, synced or not."""

@@ -23,9 +23,10 @@ from bus.errors import (
 from bus.files import translate
 from bus.groups import Groups
 from bus.hotdir import HotDirectory
-from bus.inventory import Inventory, OpenPartition
+from bus.inventory import Inventory
 from bus.keeper import Keeper
 from bus.members import death_probe
+from bus.open_partition import OpenPartition
 from bus.registry import Registry
 from bus.status import Status
 

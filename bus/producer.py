@@ -22,11 +22,13 @@ from bus.errors import (
     BusError,
     BusTimeoutError,
     ClosedError,
+    CorruptSegmentError,
     ReplicaFailedError,
     UnknownTopicOrPartitionError,
 )
 from bus.headers import Header, encode_headers
 from bus.liveness import ROLE_PRODUCER
+from bus.moves import PAUSE_S, follow_move, follow_stop
 from bus.native.core import LAYOUT, Partition, ProducerCore, RecordFuture, Route
 from bus.options import Acks, ProducerOptions
 from bus.partitioner import KafkaPartitioner, partitioner_of
@@ -39,8 +41,8 @@ _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 FOREVER_MS: Final = 365 * 86_400_000.0
 #: a wait for durability is cut into slices: in between, the replica's and the bus's health is seen
 _SLICE_MS: Final = 200.0
-#: between two looks whether a broker that is ending has ended
-_ENDING_S: Final = 0.01
+#: so long a send waits for a bus that leaves a spoiled hot directory, in seconds
+_MOVE_S: Final = 10.0
 
 
 class Producer(ProducerCore):
@@ -143,8 +145,10 @@ class Producer(ProducerCore):
     def _route(self, topic: str) -> Route:
         if not isinstance(topic, str):
             raise TypeError(f"a topic is a str, not {type(topic).__name__}")
-        if self._client.stopping:
-            self._follow_stop()
+        if self._client.moving:
+            follow_move(self._client, self._patience_s)
+        elif self._client.stopping:
+            follow_stop(self._client, self._patience_s, autostart=self._options.autostart)
         if self._client.attachments != self._attachments:
             self._begin()
         found = self._client.topic(topic, create=True)
@@ -156,26 +160,21 @@ class Producer(ProducerCore):
             logs.append(partition)
         return Route(topic, logs, os.urandom(1)[0])
 
-    def _follow_stop(self) -> None:
-        """The bus is being stopped, or was: attach to the next one. Raises BrokerNotRunningError.
+    @property
+    def _patience_s(self) -> float:
+        return min(self._options.max_block_ms, FOREVER_MS) / 1e3
 
-        A broker that is still ending answers as well, and nothing of its bus may be kept: it would
-        never be looked up again.
-        """
-        deadline = time.monotonic() + min(self._options.max_block_ms, FOREVER_MS) / 1e3
-        while True:
-            error = BrokerNotRunningError(
-                f"the bus in {self._client.directory.path} is being stopped; nothing was stored"
-            )
-            try:
-                self._client.reconnect()
-            except BrokerNotRunningError as lost:
-                error = lost  # it ended while it answered
-            if not self._client.stopping:
-                return
-            if not self._options.autostart or time.monotonic() >= deadline:
-                raise error
-            time.sleep(_ENDING_S)
+    def _follow_move(self, error: BusError) -> bool:
+        """True if the record is to be sent again, because the bus left what `error` speaks of."""
+        patience_s = min(self._patience_s, _MOVE_S)
+        deadline = time.monotonic() + patience_s
+        while not self._client.moving and self._client.attachments == self._attachments:
+            # The broker looks at the shared pages every second.
+            if not isinstance(error, CorruptSegmentError) or time.monotonic() >= deadline:
+                return False
+            time.sleep(PAUSE_S)
+        follow_move(self._client, patience_s)
+        return True
 
     def _encode_headers(self, headers: Iterable[Header]) -> bytes:
         return encode_headers(headers)

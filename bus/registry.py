@@ -23,6 +23,8 @@ from bus.incidents import Incident, Incidents
 from bus.liveness import (
     ROLE_GATEWAY,
     ROLE_REPLICA,
+    STATE_ATTACHED,
+    STATE_FREE,
     ClientRow,
     client_row,
     client_rows,
@@ -31,12 +33,15 @@ from bus.liveness import (
     lock_byte,
     unlock_byte,
 )
+from bus.native.core import LAYOUT
 
 logger = logging.getLogger(__name__)
 
 #: Between a closed socket and the next look at its lock; doubled each time, in seconds.
 FIRST_DELAY_S: Final = 0.001
 LAST_DELAY_S: Final = 0.1
+
+_NEXT_GENERATION: Final = LAYOUT["bus_control.next_generation"]
 
 #: Called with the slot and the generation of a client that is proven dead.
 Reaper = Callable[[int, int], None]
@@ -68,6 +73,20 @@ class Registry:
     def clients(self) -> list[ClientRow]:
         """Every taken slot that is no replica's, and not the gateway's own."""
         return [row for row in self.rows() if row.role not in (ROLE_REPLICA, ROLE_GATEWAY)]
+
+    def connected_slots(self) -> list[int]:
+        """Slots whose clients have a connection."""
+        return list(self._connected)
+
+    def overwritten(self) -> list[int]:
+        """Slots of connected clients that say what no client writes there."""
+        rows = [client_row(self._control, slot) for slot in self._connected]
+        next_generation = self._control.load_acquire(_NEXT_GENERATION)
+        return [
+            row.slot
+            for row in rows
+            if row.state not in (STATE_FREE, STATE_ATTACHED) or row.generation >= next_generation
+        ]
 
     # ---------------------------------------------------------------------------- connections
 

@@ -268,7 +268,9 @@ class Follower:
             return False
         self._pending.wait()
         before, self._pending = self._pending.mirror, None
-        self._publish(before.synced_offset, before.fsync_ns)
+        # Offsets between two segments were never given out: what is below the next one is safe.
+        safe = before.synced_offset if self._mirror is not None else self._offset
+        self._publish(safe, before.fsync_ns)
         before.close()
         return True
 

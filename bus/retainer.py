@@ -14,8 +14,9 @@ from bus.durable import list_segments, open_dir, open_segment, read_header
 from bus.errors import BusError, CorruptSegmentError
 from bus.fields import Fields
 from bus.hotdir import HotDirectory
-from bus.inventory import Inventory, OpenPartition
+from bus.inventory import Inventory
 from bus.native.core import LAYOUT, parse_header
+from bus.open_partition import OpenPartition
 from bus.retention import RetentionPolicy, StoredSegment, is_expired, segments_to_delete
 from bus.rings import control_file_name
 

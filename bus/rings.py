@@ -61,6 +61,12 @@ class Rings:
         self.spares_made = 0
         self.spares_failed = 0
 
+    def new_file(self, topic_id: int, partition: int) -> tuple[int, str]:
+        """A serial that was never given out, and the name of the hot file with it."""
+        serial = self._next_serial
+        self._next_serial += 1
+        return serial, segment_file_name(topic_id, partition, serial)
+
     def feed(self, log: Partition, need: int = 0, *, ahead: bool = True) -> int:
         """Makes the spare that the partition wants, takes out what is useless; count made.
 
@@ -84,9 +90,7 @@ class Rings:
         return len(serials)
 
     def _add(self, log: Partition, size: int) -> bool:
-        serial = self._next_serial
-        self._next_serial += 1
-        name = segment_file_name(log.topic_id, log.partition, serial)
+        serial, name = self.new_file(log.topic_id, log.partition)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
         fd = files.open_file(name, flags, dir_fd=self._hot_fd)
         try:

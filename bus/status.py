@@ -6,8 +6,9 @@ from bus import __version__
 from bus.directory import BusDirectory, Runtime
 from bus.groups import Groups
 from bus.hotdir import HotDirectory
-from bus.inventory import Inventory, OpenPartition
+from bus.inventory import Inventory
 from bus.keeper import Keeper
+from bus.open_partition import OpenPartition
 from bus.registry import Registry
 from bus.replica import STATE_FAILED, STATE_RUNNING
 from bus.retainer import Retainer

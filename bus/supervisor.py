@@ -6,15 +6,15 @@
 start    lock ─► epoch ─► hot directory (adopt or rebuild) ─► partitions ─► groups ─► the dead
          ─► runtime.json, bus.ctl ─► replicas ─► control socket ─► "ready"
 run      requests, deaths of clients and replicas as they happen; everything else once a second
+move     a shared page was overwritten (`bus.guard`): leave the hot directory, save what can be
+         saved of it (`bus.salvage`), and start again, in this process
 stop     refuse new records ─► replicas sync and end ─► clean ends on disk ─► doorbells, hot
          directory, socket
 
 Killed at any moment, the next broker adopts what it finds, or rebuilds it (`bus.recovery`).
 """
 
-import argparse
 import gc
-import json
 import logging
 import os
 import selectors
@@ -23,40 +23,51 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bus import __version__, control
 from bus.address import Address
 from bus.config import BrokerConfig
-from bus.control import Connection, Request
-from bus.daemon import Starter, become_daemon, log_to_file, raise_file_limit, take_broker_lock
+from bus.daemon import (
+    Starter,
+    become_daemon,
+    log_to_file,
+    parse_arguments,
+    raise_file_limit,
+    take_broker_lock,
+)
 from bus.directory import (
     BROKER_SOCKET,
     RUNTIME_FILE,
     BusDirectory,
     Runtime,
-    boot_id,
-    timestamp,
 )
 from bus.doorbells import unlink_doorbells
-from bus.errors import BrokerAlreadyRunningError, BusError
+from bus.errors import BrokerAlreadyRunningError, BusError, CorruptSegmentError
+from bus.eviction import Inheritance, abandon, end_culprits
 from bus.groups import Groups
+from bus.guard import Guard, Spoiled
 from bus.hotdir import open_or_create
 from bus.inventory import Inventory
 from bus.keeper import Keeper
 from bus.native.core import Bells
-from bus.operations import Operations, Session
+from bus.open_partition import OpenPartition
+from bus.operations import Operations
+from bus.reception import Reception
 from bus.registry import Registry
 from bus.retainer import Retainer
 from bus.sharing import Sharing
+from bus.signal_bell import SignalBell, when_closed
 from bus.status import Status
 
 logger = logging.getLogger("bus.supervisor")
 
 #: Pause between two rounds of everything that no event announces, in seconds.
 TICK_S: Final = 1.0
+#: Replicas of a hot directory that is being left have so long to sync, in seconds.
+MOVE_TIMEOUT_S: Final = 3.0
 LOG_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -75,36 +86,40 @@ class Supervisor:
         *,
         hot_dir: Path | None = None,
         autostarted: bool = False,
+        inheritance: Inheritance | None = None,
     ) -> None:
-        """Starts everything but the loop. Raises BusError when that cannot be done."""
+        """Starts everything but the loop. Raises BusError when that cannot be done.
+
+        `inheritance`: this process was the broker already, and moves to a new hot directory.
+        """
         self._directory = directory
         self._config = config
-        self._lock_fd = take_broker_lock(directory)
+        self._lock_fd = inheritance.lock_fd if inheritance else take_broker_lock(directory)
         self.epoch = directory.raise_epoch()
         # Not epoll: it goes on reporting a closed socket as long as a child that was just forked
         # has not closed its copy, under a number that belongs to another client by then.
         self._selector = selectors.PollSelector()
-        self._sessions: set[Session] = set()
         self._ends_alone = autostarted
         self._last_client_s = self._last_retention_s = self._last_sync_s = time.monotonic()
         self._last_tick_s = 0.0
         self._stop_deadline_s: float | None = None
-        self._open(hot_dir, autostarted)
+        self._spoiled: tuple[Spoiled, ...] = ()
+        self._killed: tuple[int, ...] = ()
+        self._open(hot_dir, autostarted, inheritance)
 
-    def _open(self, hot_dir: Path | None, autostarted: bool) -> None:
+    def _open(
+        self, hot_dir: Path | None, autostarted: bool, inheritance: Inheritance | None
+    ) -> None:
         directory = self._directory
-        self._hot, adopted = open_or_create(directory, hot_dir)
-        if not adopted:
-            unlink_doorbells(directory.bus_id_hex)
-        bells = Bells(self._hot.control)
-        self._bells = bells
-        self._inventory = Inventory(directory, self._hot, bells, self.epoch)
-        partitions = self._inventory.open_all()
+        adopted, partitions = self._open_hot(hot_dir)
+        if inheritance is not None:
+            inheritance.note(self._hot.incidents)
+        bells = self._bells
         self._groups = Groups(directory, self._hot, bells, self._inventory.catalog)
         self._groups.open_all()
         self._registry = Registry(directory, self._hot, self._free_client)
         self._registry.probe_all()
-        runtime = self._take_over(autostarted)
+        runtime = self._hot.take_over(directory, self.epoch, autostarted=autostarted)
         self._keeper = Keeper(
             directory, self._hot, self._selector, self._config.partitions_per_replica
         )
@@ -113,11 +128,16 @@ class Supervisor:
             directory, self._hot, self._inventory, self._selector, self._config.shared
         )
         self._operations = self._make_operations(runtime)
-        self._listen_for_signals()
+        self._signals = SignalBell(self._selector, STOP_SIGNALS, self._on_signal)
         gc.collect()
         self._keeper.add([partition for partition in partitions if partition.is_replicated])
-        self._listener = control.listen(directory)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._guard = Guard(self._hot, self._inventory, self._registry, self.epoch)
+        self._counts = self._hot.incidents.counts()
+        listener_fd = inheritance.listener_fd if inheritance else control.listen(directory).detach()
+        self._listener = socket.socket(fileno=listener_fd)
+        self._reception = Reception(
+            self._listener, self._selector, self._operations, self._registry
+        )
         logger.info(
             "broker %s, epoch %d, %s %s with %d partitions in %s",
             __version__,
@@ -128,35 +148,28 @@ class Supervisor:
             self._hot.path,
         )
 
-    def _take_over(self, autostarted: bool) -> Runtime:
-        """From here on clients that attach are ours."""
-        self._hot.take_over(self.epoch)
-        runtime = Runtime(
-            hot_dir=str(self._hot.path),
-            epoch=self.epoch,
-            pid=os.getpid(),
-            boot_id=boot_id(),
-            hot_id=self._hot.hot_id,
-            started=timestamp(),
-            version=__version__,
-            autostarted=autostarted,
-        )
-        self._directory.write_runtime(runtime)
-        self._hot.publish()
-        return runtime
+    def _open_hot(self, hot_dir: Path | None) -> tuple[bool, list[OpenPartition]]:
+        """The hot directory and all partitions in it; whether they are those of a dead broker."""
+        while True:
+            self._hot, adopted = open_or_create(self._directory, hot_dir)
+            if not adopted:
+                unlink_doorbells(self._directory.bus_id_hex)
+            self._bells = Bells(self._hot.control)
+            self._inventory = Inventory(self._directory, self._hot, self._bells, self.epoch)
+            try:
+                return adopted, self._inventory.open_all()
+            except CorruptSegmentError as error:
+                if not adopted:
+                    raise
+                logger.error("%s cannot be adopted: %s", self._hot.path, error)
+                self._hot.announce_stop(moving=True)
+                self._hot.put_aside()
 
     def _make_operations(self, runtime: Runtime) -> Operations:
         parts = (self._inventory, self._groups, self._keeper, self._registry)
-        status = Status(self._directory, self._hot, runtime, *parts, self._retainer)
-        return Operations(
-            self._directory,
-            self._hot,
-            runtime,
-            self._config,
-            *parts,
-            status,
-            stop=self._begin_stop,
-        )
+        where = (self._directory, self._hot, runtime)
+        status = Status(*where, *parts, self._retainer)
+        return Operations(*where, self._config, *parts, status, stop=self._begin_stop)
 
     def _free_client(self, slot: int, generation: int) -> None:
         """Frees all that a dead client held, before its slot is freed."""
@@ -166,32 +179,49 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------- the loop
 
-    def run(self) -> None:
-        """Serves until a stop is asked for, by signal, request or loneliness; then stops."""
+    def run(self) -> Inheritance | None:
+        """Serves until a stop is asked for, by signal, request or loneliness; then stops.
+
+        Returns what the next Supervisor of this process needs, if the bus is to move instead.
+        """
         while not self._is_finished():
-            for key, _ in self._selector.select(self._timeout_s()):
-                callback: Callable[[], None] = key.data
-                callback()
-            now = time.monotonic()
-            self._registry.probe_dying(now)
-            if now - self._last_tick_s >= TICK_S:
-                self._last_tick_s = now
-                self._tick(now)
-            self._keeper.tick()
-            self._sharing.tick()
+            try:
+                self._take_turn()
+            except Exception:
+                # Memory that anybody may write to can make anything fail; then it must be seen.
+                if not self._move_if_spoiled():
+                    raise
+                logger.exception("the broker goes on in a new hot directory")
+        if self._spoiled:
+            return self._leave()
         self._finish()
+        return None
+
+    def _take_turn(self) -> None:
+        for key, _ in self._selector.select(self._timeout_s()):
+            callback: Callable[[], None] = key.data
+            callback()
+        now = time.monotonic()
+        self._registry.probe_dying(now)
+        if now - self._last_tick_s >= TICK_S:
+            self._last_tick_s = now
+            self._tick(now)
+        self._keeper.tick()
+        self._sharing.tick()
 
     def _timeout_s(self) -> float:
-        due = self._last_tick_s + TICK_S - time.monotonic()
-        next_probe_s = self._registry.next_probe_s()
-        if next_probe_s is not None:
-            due = min(due, next_probe_s - time.monotonic())
-        next_start_s = self._keeper.next_start_s()
-        if next_start_s is not None and self._stop_deadline_s is None:
-            due = min(due, next_start_s)
-        return max(0.0, due)
+        now = time.monotonic()
+        due = [self._last_tick_s + TICK_S - now]
+        if (next_probe_s := self._registry.next_probe_s()) is not None:
+            due.append(next_probe_s - now)
+        if self._stop_deadline_s is None and (start_s := self._keeper.next_start_s()) is not None:
+            due.append(start_s)
+        return max(0.0, min(due))
 
     def _tick(self, now: float) -> None:
+        if self._spoiled or (self._stop_deadline_s is None and self._move_if_spoiled()):
+            return  # nothing in that hot directory is to be believed
+        self._counts = self._hot.incidents.counts()
         self._registry.probe_all()
         self._inventory.tend_all()
         if now - self._last_sync_s >= self._config.offsets_sync_ms / 1000:
@@ -211,72 +241,21 @@ class Supervisor:
             logger.info("no client for %g s; the broker ends", self._config.linger_s)
             self._begin_stop()
 
-    def _listen_for_signals(self) -> None:
-        """Signals end the selector's sleep; what they ask for is done in the loop."""
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        self._signal_sockets = (reader, writer)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
-            signal.signal(number, lambda *_: None)
-        self._selector.register(reader, selectors.EVENT_READ, self._on_signals)
+    # -------------------------------------------------------------------------------- signals
 
-    def _on_signals(self) -> None:
-        for number in self._signal_sockets[0].recv(64):
-            if number in STOP_SIGNALS:
-                logger.info("%s: stopping", signal.Signals(number).name)
-                self._begin_stop()
+    def _on_signal(self, number: int) -> None:
+        logger.info("%s: stopping", signal.Signals(number).name)
+        self._begin_stop()
 
     def watch_owner(self, fd: int) -> None:
         """Ends like an autostarted broker once the other end of this pipe is closed."""
 
         def owner_is_gone() -> None:
-            self._selector.unregister(fd)
-            os.close(fd)
             self._ends_alone = True
             self._last_client_s = time.monotonic()
             logger.info("the process that started this broker is gone")
 
-        self._selector.register(fd, selectors.EVENT_READ, owner_is_gone)
-
-    def _accept(self) -> None:
-        connection = Connection.accept(self._listener)
-        if connection is None:
-            return
-        session = Session(connection)
-        self._sessions.add(session)
-        self._selector.register(
-            connection.fileno(), selectors.EVENT_READ, lambda: self._serve(session)
-        )
-
-    def _serve(self, session: Session) -> None:
-        connection = session.connection
-        fd = connection.fileno()
-        connection.flush()
-        for request in connection.receive():
-            self._answer(session, request)
-        if connection.closed:
-            self._selector.unregister(fd)
-            self._forget(session)
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.wants_write else 0)
-        self._selector.modify(fd, events, lambda: self._serve(session))
-
-    def _answer(self, session: Session, request: Request) -> None:
-        try:
-            session.connection.reply(request, self._operations.answer(session, request))
-        except BusError as error:
-            session.connection.fail(request, error)
-        except Exception as error:
-            # Nothing that a client sends may end the broker of all the others.
-            logger.exception("request %r of pid %d", request.op, session.connection.pid)
-            session.connection.fail(request, error)
-
-    def _forget(self, session: Session) -> None:
-        self._sessions.discard(session)
-        if session.is_client:
-            self._registry.disconnected(session.slot, session.generation)
+        when_closed(self._selector, fd, owner_is_gone)
 
     def _begin_stop(self) -> None:
         if self._stop_deadline_s is not None:
@@ -290,6 +269,37 @@ class Supervisor:
             self._bells.ring(row.slot)
         self._keeper.begin_stop()
 
+    # --------------------------------------------------------------------------------- moving
+
+    def _move_if_spoiled(self) -> bool:
+        """Begins to leave the hot directory if its pages were overwritten; True if so."""
+        spoiled = tuple(self._guard.look())
+        if not spoiled or self._spoiled:
+            return bool(self._spoiled)
+        for one in spoiled:
+            logger.error("%s was overwritten: %s", self._hot.path / one.file, one.what)
+        self._spoiled = spoiled
+        self._killed = end_culprits(spoiled, self._keeper.pids())
+        self._stop_deadline_s = time.monotonic() + MOVE_TIMEOUT_S
+        self._hot.announce_stop(moving=True)
+        abandon(self._inventory.partitions())
+        for slot in self._registry.connected_slots():
+            self._bells.ring(slot)
+        self._keeper.begin_stop()
+        return True
+
+    def _leave(self) -> Inheritance:
+        """Gives up what belongs to the old hot directory; it is put aside, to be saved from."""
+        self._sharing.end()
+        self._reception.close()
+        self._registry.close()
+        self._signals.close()
+        self._selector.close()
+        self._hot.put_aside()
+        return Inheritance(
+            self._lock_fd, self._listener.detach(), self._counts, self._spoiled, self._killed
+        )
+
     def _is_finished(self) -> bool:
         if self._stop_deadline_s is None:
             return False
@@ -302,24 +312,19 @@ class Supervisor:
         """All replicas have ended: leave a clean end on disk, and nothing elsewhere."""
         complete = self._inventory.store_clean_ends()
         self._groups.sync()
-        for session in list(self._sessions):
-            session.connection.close()
+        self._reception.close()
         self._listener.close()
         self._registry.close()
-        self._remove(BROKER_SOCKET)
+        self._directory.remove(BROKER_SOCKET)
         if complete:
             self._inventory.mark_gone()
             unlink_doorbells(self._directory.bus_id_hex)
             self._hot.remove()
-            self._remove(RUNTIME_FILE)
+            self._directory.remove(RUNTIME_FILE)
             logger.info("the bus in %s is stopped", self._directory.path)
         else:
             logger.error("%s is kept; the next broker makes it durable", self._hot.path)
         os.close(self._lock_fd)
-
-    def _remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._directory.fd)
 
 
 # ------------------------------------------------------------------------------------ process
@@ -345,31 +350,27 @@ def serve(
             log_to_file(directory)
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
         raise_file_limit()
-        supervisor = Supervisor(
-            directory, config or BrokerConfig(), hot_dir=hot_dir, autostarted=autostarted
+        start = partial(
+            Supervisor,
+            directory,
+            config or BrokerConfig(),
+            hot_dir=hot_dir,
+            autostarted=autostarted,
         )
-        if owner_fd is not None:
-            supervisor.watch_owner(owner_fd)
+        supervisor = start()
         (starter or Starter(None)).tell({"pid": os.getpid(), "epoch": supervisor.epoch})
-        supervisor.run()
-    return EXIT_STOPPED
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bus.supervisor", description=__doc__)
-    parser.add_argument("directory")
-    parser.add_argument("--autostarted", action="store_true")
-    parser.add_argument("--ready-fd", type=int)
-    parser.add_argument("--owner-fd", type=int)
-    parser.add_argument("--hot-dir", type=Path)
-    parser.add_argument("--config", type=json.loads, default={})
-    parser.add_argument("--log-file", action="store_true")
-    return parser.parse_args(arguments)
+        while True:
+            if owner_fd is not None:
+                supervisor.watch_owner(owner_fd)
+            inheritance = supervisor.run()
+            if inheritance is None:
+                return EXIT_STOPPED
+            supervisor = start(inheritance=inheritance)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process; returns its exit code."""
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments, __doc__)
     if options.autostarted:
         become_daemon()
     starter = Starter(options.ready_fd)

@@ -143,7 +143,12 @@ class Partition(HotLog):
         base_offset: int,
         previous_end: int,
         number: int,
+        high_watermark: int | None = None,
     ) -> None: ...
+    def add_segment(
+        self, serial: int, size: int, number: int, base_offset: int, end_offset: int
+    ) -> None: ...
+    def peek(self, at: int, size: int) -> bytes: ...
     topic_id: int
     partition: int
     replicated: bool

@@ -8,6 +8,10 @@ Reader = _namedtuple("Reader", "index client generation position pins must_wait"
 cdef uint64_t NOGIL_BYTES = 65536
 
 
+#: A control page with its moat and its canary.
+cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
+
+
 cdef class HotLog:
     """The hot log of one partition, attached by this process."""
     cdef bus_log log
@@ -47,7 +51,8 @@ cdef class HotLog:
         size = _os.fstat(fd).st_size
         if size < <int64_t>sizeof(bus_partition):
             raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
-        self.control_mapping = Mapping(fd, sizeof(bus_partition), writable=writable)
+        # With what lies behind it: see bus/canary.py.
+        self.control_mapping = Mapping(fd, min(<uint64_t>size, CONTROL_FILE_BYTES), writable=writable)
         self.control = <bus_partition *>self.control_mapping.base
         if self.control.magic != BUS_MAGIC_PARTITION:
             raise _errors.CorruptSegmentError(f"{name} is no control page of a partition")
@@ -295,6 +300,12 @@ cdef class HotLog:
             "dropped_records": self.control.dropped_records,
             "corrupt_frames": self.control.corrupt_frames,
         }
+
+    def peek(self, uint64_t at, uint64_t size):
+        """Bytes of the control page, as they are now. Raises IndexError outside of it."""
+        if at + size > sizeof(bus_partition):
+            raise IndexError(f"no {size} bytes at {at} of a control page")
+        return PyBytes_FromStringAndSize(<char *>self.control + at, size)
 
     def ring(self):
         """The hot segment files, in slot order."""

@@ -39,6 +39,8 @@ enum {
     BUS_GROUP_PARTITIONS = 4096, /* partitions that one group can own */
     BUS_MEMBER_TOPICS = 224,     /* topics one member can subscribe to */
     BUS_INCIDENTS = 64,          /* counters of incidents in bus.ctl */
+    BUS_MOAT_BYTES = 65536,      /* behind bus.ctl and the control pages: never touched, so that */
+    BUS_CANARY_BYTES = 65536,    /* no fault brings a page of the canary behind it into a process */
 };
 
 typedef union {

@@ -36,7 +36,22 @@ static enum bus_lock_result result_of(int error) {
     }
 }
 
+/* Shared memory that was written over may hold any kind of mutex, and glibc aborts on some. The
+ * kind stands in the same word of every robust, shared mutex. */
+static int is_ours(const bus_mutex *lock) {
+    static int kind = -1;
+    int known = __atomic_load_n(&kind, __ATOMIC_RELAXED);
+    if (known < 0) {
+        bus_mutex model;
+        if (bus_lock_create(&model)) return 0;
+        known = model.mutex.__data.__kind;
+        __atomic_store_n(&kind, known, __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&lock->mutex.__data.__kind, __ATOMIC_RELAXED) == known;
+}
+
 enum bus_lock_result bus_lock_nowait(bus_mutex *lock) {
+    if (!is_ours(lock)) return BUS_LOCK_LOST;
     int error = pthread_mutex_trylock(&lock->mutex);
     for (int spin = 0; error == EBUSY && spin < SPINS; spin++) {
         bus_cpu_relax();
@@ -48,6 +63,7 @@ enum bus_lock_result bus_lock_nowait(bus_mutex *lock) {
 }
 
 enum bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns) {
+    if (!is_ours(lock)) return BUS_LOCK_LOST;
     int64_t deadline = bus_now_ns() + timeout_ns;
     struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
     return result_of(pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until));

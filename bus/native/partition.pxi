@@ -23,10 +23,12 @@ cdef class Partition(HotLog):
     def create(int hot_fd, *, uint64_t bus_id, uint64_t topic_id, uint32_t partition,
                uint32_t flags, uint64_t segment_bytes, uint64_t hot_bytes,
                uint64_t max_message_bytes, uint64_t offset_limit, uint64_t log_start_offset,
-               uint64_t base_offset, uint64_t previous_end, uint64_t number):
+               uint64_t base_offset, uint64_t previous_end, uint64_t number,
+               high_watermark=None):
         """Makes the control file and a first hot segment of 1 MiB, so that others can attach.
 
-        The control file gets its name last: who can open it finds it whole. Raises OSError.
+        `high_watermark` is given when older segments are added that are not durable yet. The
+        control file gets its name last: who can open it finds it whole. Raises OSError.
         """
         cdef uint64_t first_bytes = 1 << 20
         cdef Mapping mapping, first
@@ -34,6 +36,7 @@ cdef class Partition(HotLog):
         temporary = f"{topic_id}-{partition}.ctl.new"
         fd = create_segment_file(hot_fd, temporary, sizeof(bus_partition))
         try:
+            _os.ftruncate(fd, CONTROL_FILE_BYTES) # sparse: nobody ever writes there
             mapping = Mapping(fd, sizeof(bus_partition), writable=True)
         finally:
             _os.close(fd)
@@ -50,7 +53,7 @@ cdef class Partition(HotLog):
         control.max_message_bytes = max_message_bytes
         control.offset_limit = offset_limit
         control.log_start_offset = log_start_offset
-        bus_publish_durable(control, base_offset)
+        bus_publish_durable(control, base_offset if high_watermark is None else high_watermark)
         if bus_lock_create(&control.lock):
             raise OSError("cannot create a robust mutex")
         fd = create_segment_file(hot_fd, f"{topic_id}-{partition}.1.seg", first_bytes)
@@ -71,6 +74,20 @@ cdef class Partition(HotLog):
         _os.rename(temporary, f"{topic_id}-{partition}.ctl", src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
 
     # ---- the broker: files of the ring
+
+    def add_segment(self, uint64_t serial, uint64_t size, uint64_t number, uint64_t base_offset,
+                    uint64_t end_offset):
+        """Puts a sealed hot segment file into a free slot of a ring that nobody else uses yet."""
+        cdef int slot
+        for slot in range(BUS_RING_SLOTS):
+            if self.control.ring[slot].serial == 0:
+                self.control.ring[slot].bytes = size
+                self.control.ring[slot].base_offset = base_offset
+                self.control.ring[slot].end_offset = end_offset
+                bus_store_release(&self.control.ring_numbers[slot], number)
+                bus_store_release(&self.control.ring[slot].serial, serial)
+                return
+        raise _errors.NoSpaceError("all ring slots of the partition are in use")
 
     def spare_wanted(self, uint64_t need=0):
         """Bytes of the hot file that the ring lacks, or 0; `need`: what a producer waits for."""

@@ -147,6 +147,16 @@ cdef class ProducerCore:
         Blocks up to max_block_ms while the log has no room. Raises MessageSizeTooLargeError,
         UnknownTopicOrPartitionError, SerializationError, BackpressureError, ClosedError.
         """
+        try:
+            return self.send_once(topic, value, key, headers, partition, timestamp_ms)
+        except (_errors.BrokerNotRunningError, _errors.CorruptSegmentError,
+                _errors.LockTimeoutError) as error:
+            if not self._follow_move(error): # nothing of the record is in the log then
+                raise
+        return self.send_once(topic, value, key, headers, partition, timestamp_ms)
+
+    cdef RecordFuture send_once(self, object topic, object value, object key, object headers,
+                                object partition, object timestamp_ms):
         cdef bus_record record
         cdef bus_appended out
         cdef Route route = self.route(topic)

@@ -20,7 +20,8 @@ from bus.daemon import take_broker_lock
 from bus.directory import BROKER_LOCK, RUNTIME_FILE, BusDirectory, Runtime, boot_id
 from bus.groups import Groups
 from bus.hotdir import open_or_create
-from bus.inventory import Inventory, OpenPartition
+from bus.inventory import Inventory
+from bus.open_partition import OpenPartition
 from bus.log import PartitionReader
 from bus.native.core import Bells, Partition, ProducerCore, Route
 from bus.operations import Operations

@@ -38,7 +38,7 @@ def hot(directory: BusDirectory, tmp_path: Path) -> HotDirectory:
     """A published hot directory whose broker is gone."""
     hot, adopted = open_or_create(directory, tmp_path / "hot")
     assert not adopted
-    hot.take_over(epoch=1)
+    hot.take_over(directory, 1, autostarted=False)
     directory.write_runtime(runtime(directory, hot, boot_id()))
     hot.publish()
     return hot
