@@ -201,6 +201,9 @@ cdef extern from "log.h" nogil:
     uint64_t bus_durable_end(const bus_partition *control)
     uint64_t bus_hot_start(const bus_partition *control)
     int bus_slot_of(const bus_partition *control, uint64_t number)
+    bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
+                                  uint32_t flags, uint64_t position)
+    int bus_readers_reap(bus_partition *control, int client, uint64_t generation)
     int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number)
     void bus_unpin(bus_reader *reader, int slot)
     int bus_is_pinned(const bus_partition *control, int slot)
@@ -212,6 +215,7 @@ cdef extern from "log.h" nogil:
 
 cdef extern from "ring.h" nogil:
     uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need)
+    int bus_ring_add(bus_partition *control, uint64_t serial, uint64_t bytes)
     uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need)
 
 cdef extern from "segment.h" nogil:

@@ -276,13 +276,11 @@ enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *o
     return BUS_APPENDED;
 }
 
+/* Oldest first, whatever slots they stand in: a death in between leaves a window without a hole. */
 void bus_log_retire_before(bus_partition *control, uint64_t offset) {
-    uint64_t active = BUS_TAIL_NUMBER(bus_load_relaxed(&control->tail));
-    for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
-        uint64_t number = bus_load_relaxed(&control->ring_numbers[slot]);
-        if (number == 0 || number >= active || control->ring[slot].end_offset > offset) continue;
+    int slot;
+    while ((slot = bus_ring_oldest(control)) >= 0 && control->ring[slot].end_offset <= offset)
         bus_store_release(&control->ring_numbers[slot], 0);
-    }
     bus_fence_full();
 }
 
@@ -307,4 +305,35 @@ int bus_is_pinned(const bus_partition *control, int slot) {
         if (bus_load_acquire(&reader->pins) >> slot & 1) return 1;
     }
     return 0;
+}
+
+bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
+                              uint32_t flags, uint64_t position) {
+    uint64_t high = bus_load_relaxed(&control->readers_high);
+    for (uint64_t i = 0; i < BUS_READERS; i++) {
+        bus_reader *reader = &control->readers[i];
+        if (bus_load32_relaxed(&reader->owner)) continue;
+        /* Before `owner`: no walk over the readers, and so no reaping, may miss a slot in use. */
+        if (i >= high) bus_store_release(&control->readers_high, i + 1);
+        reader->flags = flags;
+        reader->generation = generation;
+        bus_store_release(&reader->position, position);
+        bus_store_release(&reader->pins, 0);
+        bus_store32_release(&reader->owner, (uint32_t)client + 1);
+        return reader;
+    }
+    return NULL;
+}
+
+int bus_readers_reap(bus_partition *control, int client, uint64_t generation) {
+    uint64_t high = bus_load_acquire(&control->readers_high);
+    int freed = 0;
+    if (high > BUS_READERS) high = BUS_READERS;
+    for (uint64_t i = 0; i < high; i++) {
+        bus_reader *reader = &control->readers[i];
+        if (reader->owner != (uint32_t)client + 1 || reader->generation != generation) continue;
+        bus_store32_release(&reader->owner, 0);
+        freed++;
+    }
+    return freed;
 }

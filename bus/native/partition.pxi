@@ -103,18 +103,9 @@ cdef class Partition(HotLog):
 
     def add_spare(self, uint64_t serial, uint64_t size):
         """Puts an existing, allocated hot file into a free slot; wakes who waits for room."""
-        cdef int slot
         self.lock(SUPERVISOR_LOCK_NS)
         try:
-            for slot in range(BUS_RING_SLOTS):
-                if self.control.ring[slot].serial == 0 and not bus_is_pinned(self.control, slot):
-                    self.control.ring[slot].bytes = size
-                    self.control.ring[slot].base_offset = 0
-                    self.control.ring[slot].end_offset = 0
-                    bus_store_release(&self.control.ring_numbers[slot], 0)
-                    bus_store_release(&self.control.ring[slot].serial, serial)
-                    break
-            else:
+            if bus_ring_add(self.control, serial, size) != 0:
                 raise _errors.NoSpaceError("all ring slots of the partition are in use")
         finally:
             self.unlock()
@@ -190,14 +181,9 @@ cdef class Partition(HotLog):
 
     def reap_readers(self, int client_slot, uint64_t generation):
         """Frees the reader slots of a client that is proven dead; returns how many there were."""
-        cdef uint64_t i, high = self.readers_high()
-        cdef int freed = 0
+        cdef int freed
         self.lock(SUPERVISOR_LOCK_NS)
-        for i in range(high):
-            if (self.control.readers[i].owner == <uint32_t>client_slot + 1
-                    and self.control.readers[i].generation == generation):
-                bus_store32_release(&self.control.readers[i].owner, 0)
-                freed += 1
+        freed = bus_readers_reap(self.control, client_slot, generation)
         self.unlock()
         if freed:
             self.ring_space()

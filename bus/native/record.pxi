@@ -9,29 +9,16 @@ cdef class ReaderSlot:
     cdef object owner   # keeps the client attached, and so its lock held, while pins live
 
     def __init__(self, HotLog log, uint64_t generation, bint must_wait, uint64_t position, owner):
-        cdef uint64_t i, high
         self.born = forks
         self.log = log
         self.owner = owner
         log.lock(SUPERVISOR_LOCK_NS)
-        try:
-            high = min(bus_load_acquire(&log.control.readers_high), <uint64_t>BUS_READERS)
-            for i in range(<uint64_t>BUS_READERS):
-                if log.control.readers[i].owner == 0:
-                    break
-            else:
-                raise _errors.TooManyClientsError(
-                    f"all {BUS_READERS} reader slots of the partition are in use; close consumers")
-            self.slot = &log.control.readers[i]
-            self.slot.flags = 1 if must_wait else 0
-            self.slot.generation = generation
-            bus_store_release(&self.slot.position, position)
-            bus_store_release(&self.slot.pins, 0)
-            bus_store32_release(&self.slot.owner, log.client_slot + 1)
-            if i >= high:
-                bus_store_release(&log.control.readers_high, i + 1)
-        finally:
-            log.unlock()
+        self.slot = bus_reader_attach(log.control, log.client_slot, generation,
+                                      1 if must_wait else 0, position)
+        log.unlock()
+        if self.slot == NULL:
+            raise _errors.TooManyClientsError(
+                f"all {BUS_READERS} reader slots of the partition are in use; close consumers")
 
     def __dealloc__(self):
         self.release()

@@ -34,7 +34,7 @@ int bus_ring_available(const bus_partition *control, uint64_t need) {
     return best;
 }
 
-static int oldest_sealed(const bus_partition *control) {
+int bus_ring_oldest(const bus_partition *control) {
     uint64_t active = BUS_TAIL_NUMBER(bus_load_relaxed(&control->tail)), oldest = active;
     int found = -1;
     for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
@@ -96,7 +96,7 @@ enum bus_append_status bus_ring_next(bus_partition *control, uint64_t need, int 
     uint64_t wanted = bus_ring_wanted(control, need);
     enum bus_append_status status = BUS_WAIT_SPARE;
     while (wanted == 0) {
-        int old = oldest_sealed(control);
+        int old = bus_ring_oldest(control);
         if (old < 0) break;
         status = may_retire(control, old, out);
         if (status != BUS_APPENDED) break;
@@ -133,6 +133,21 @@ uint64_t bus_ring_wanted(const bus_partition *control, uint64_t need) {
     uint64_t most = bytes + at_least(active, bytes);
     most = at_least(bus_load_relaxed(&control->hot_bytes), most);
     return total + bytes <= most ? bytes : 0;
+}
+
+int bus_ring_add(bus_partition *control, uint64_t serial, uint64_t bytes) {
+    for (int slot = 0; slot < BUS_RING_SLOTS; slot++) {
+        bus_ring_slot *file = &control->ring[slot];
+        /* A pin belongs to the slot: a file placed under an old pin could never be used. */
+        if (file->serial || bus_is_pinned(control, slot)) continue;
+        file->bytes = bytes;
+        file->base_offset = 0;
+        file->end_offset = 0;
+        bus_store_release(&control->ring_numbers[slot], 0);
+        bus_store_release(&file->serial, serial); /* pairs with the load in map_slot */
+        return 0;
+    }
+    return -1;
 }
 
 uint64_t bus_ring_drop_surplus(bus_partition *control, uint64_t need) {
