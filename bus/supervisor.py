@@ -166,10 +166,11 @@ class Supervisor:
                 self._hot.put_aside()
 
     def _make_operations(self, runtime: Runtime) -> Operations:
+        directory, hot = self._directory, self._hot
         parts = (self._inventory, self._groups, self._keeper, self._registry)
-        where = (self._directory, self._hot, runtime)
-        status = Status(*where, *parts, self._retainer)
-        return Operations(*where, self._config, *parts, status, stop=self._begin_stop)
+        status = Status(directory, hot, runtime, *parts, self._retainer)
+        stop = self._begin_stop
+        return Operations(directory, hot, runtime, self._config, *parts, status, stop=stop)
 
     def _free_client(self, slot: int, generation: int) -> None:
         """Frees all that a dead client held, before its slot is freed."""

@@ -52,7 +52,8 @@ cdef class HotLog:
         if size < <int64_t>sizeof(bus_partition):
             raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
         # With what lies behind it: see bus/canary.py.
-        self.control_mapping = Mapping(fd, min(<uint64_t>size, CONTROL_FILE_BYTES), writable=writable)
+        self.control_mapping = Mapping(fd, min(<uint64_t>size, CONTROL_FILE_BYTES),
+                                       writable=writable)
         self.control = <bus_partition *>self.control_mapping.base
         if self.control.magic != BUS_MAGIC_PARTITION:
             raise _errors.CorruptSegmentError(f"{name} is no control page of a partition")

@@ -23,20 +23,18 @@ cdef class Partition(HotLog):
     def create(int hot_fd, *, uint64_t bus_id, uint64_t topic_id, uint32_t partition,
                uint32_t flags, uint64_t segment_bytes, uint64_t hot_bytes,
                uint64_t max_message_bytes, uint64_t offset_limit, uint64_t log_start_offset,
-               uint64_t base_offset, uint64_t previous_end, uint64_t number,
-               high_watermark=None):
+               uint64_t base_offset, uint64_t previous_end, uint64_t number, high_watermark=None):
         """Makes the control file and a first hot segment of 1 MiB, so that others can attach.
 
-        `high_watermark` is given when older segments are added that are not durable yet. The
-        control file gets its name last: who can open it finds it whole. Raises OSError.
+        high_watermark: if older segments are added, not durable yet. The page's name comes last.
         """
         cdef uint64_t first_bytes = 1 << 20
         cdef Mapping mapping, first
         cdef bus_partition *control
         temporary = f"{topic_id}-{partition}.ctl.new"
         fd = create_segment_file(hot_fd, temporary, sizeof(bus_partition))
+        _os.ftruncate(fd, CONTROL_FILE_BYTES) # sparse: nobody ever writes there
         try:
-            _os.ftruncate(fd, CONTROL_FILE_BYTES) # sparse: nobody ever writes there
             mapping = Mapping(fd, sizeof(bus_partition), writable=True)
         finally:
             _os.close(fd)
@@ -71,7 +69,7 @@ cdef class Partition(HotLog):
         control.ends[0].next_offset = base_offset
         control.ends[0].max_timestamp = INT64_MIN
         bus_fence_full()
-        _os.rename(temporary, f"{topic_id}-{partition}.ctl", src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
+        _os.rename(temporary, temporary[:-4], src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
 
     # ---- the broker: files of the ring
 
