@@ -22,7 +22,8 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
 )
 from bus.files import path_of
-from bus.liveness import is_dead
+from bus.holder import if_stopped
+from bus.liveness import client_row, is_dead
 from bus.native.core import LAYOUT, Partition
 
 logger = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ class Backpressure:
             return f"{where} is full: {holder} has not consumed its records"
         if status == WAIT_REPLICA:
             fsync_ms = partition.replica_fsync_ns / 1e6
+            pid = partition.replica_pid
             return (
-                f"{where} is full: replica pid {partition.replica_pid} is at offset"
+                f"{where} is full: replica pid {pid}{if_stopped(pid)} is at offset"
                 f" {partition.high_watermark} of {partition.log_end_offset}, its last fdatasync"
                 f" took {fsync_ms:.1f} ms"
             )
@@ -120,7 +122,8 @@ class Backpressure:
         wanted = "a new hot segment" if status == WAIT_SPARE else "more offsets"
         pid = self._client.control.load32_acquire(LAYOUT["bus_control.broker_pid"])
         full = self._full(partition) if status == WAIT_SPARE else ""
-        return f"{where} waits for {wanted} from the broker (pid {pid}){full}{broker}"
+        stopped = if_stopped(pid)
+        return f"{where} waits for {wanted} from the broker (pid {pid}){stopped}{full}{broker}"
 
     def _full(self, partition: Partition) -> str:
         """Says so if the hot directory's filesystem may have no room for the next segment."""
@@ -134,5 +137,7 @@ class Backpressure:
     def _holder(self, partition: Partition, index: int) -> str:
         for reader in partition.readers():
             if reader.index == index:
-                return f"consumer {self._client.describe_holder(reader.client)}"
+                pid = client_row(self._client.control, reader.client).pid
+                holder = self._client.describe_holder(reader.client)
+                return f"consumer {holder}{if_stopped(pid)}"
         return "a consumer that has just gone"

@@ -309,9 +309,10 @@ class Client:
 
     # ------------------------------------------------------------------------------ topics
 
-    def topic(self, name: str, create: bool = False) -> Topic:
+    def topic(self, name: str, create: bool = False, *, timeout_s: float | None = None) -> Topic:
         """The topic of that name; with `create`, the broker makes it if it does not exist.
 
+        `timeout_s` is for the broker's answer, if it has to be asked.
         Raises UnknownTopicOrPartitionError, InvalidTopicError.
         """
         self.ensure()
@@ -321,14 +322,15 @@ class Client:
             self._topics_version = version
         topic = self._topics.get(name)
         if topic is None:
-            topic = Catalog(self.directory).find(name) or self._ask_for(name, create)
+            topic = Catalog(self.directory).find(name) or self._ask_for(name, create, timeout_s)
             self._topics[name] = topic
         return topic
 
-    def _ask_for(self, name: str, create: bool) -> Topic:
+    def _ask_for(self, name: str, create: bool, timeout_s: float | None) -> Topic:
         if not create:
             return Catalog(self.directory).get(name)
-        return Topic.from_json(self.call("topic", name=name, create=True)["topic"])
+        answer = self.call("topic", name=name, create=True, call_timeout_s=timeout_s)
+        return Topic.from_json(answer["topic"])
 
     def topics(self) -> list[Topic]:
         """All topics, as they stand on disk."""
@@ -370,7 +372,9 @@ class Client:
     def _map(self, topic: Topic, partition: int, what: str) -> Partition:
         here = self._here
         try:
-            return Partition(here.hot.fd, topic.id, partition, here.bells, here.slot.slot)
+            found = Partition(here.hot.fd, topic.id, partition, here.bells, here.slot.slot)
+            found.name = f"{topic.name}-{partition}"
+            return found
         except FileNotFoundError:
             raise
         except (CorruptSegmentError, UnsupportedVersionError) as error:

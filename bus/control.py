@@ -82,6 +82,7 @@ class ControlClient:
         self._lock = threading.Lock()
         self._unread = bytearray()
         self._last_id = 0
+        self._broker_pid = 0
         self._socket = self._connect(directory)
         drop_in_child(self)
 
@@ -90,7 +91,7 @@ class ControlClient:
         try:
             sock.settimeout(self._timeout_s)
             sock.connect(directory.socket_path)
-            _, uid = _peer(sock)
+            self._broker_pid, uid = _peer(sock)
             if uid != os.geteuid():
                 raise UnsafeDirectoryError(f"the broker in {self._path} runs as another uid: {uid}")
         except OSError as error:
@@ -105,6 +106,12 @@ class ControlClient:
         return BrokerNotRunningError(
             f"no broker is running in {self._path}: {why}; start one with: bus serve {self._path}"
         )
+
+    def _broker(self) -> str:
+        from bus.holder import if_stopped  # here: it is not needed as long as all goes well
+
+        pid = self._broker_pid
+        return f"the broker in {self._path} (pid {pid}){if_stopped(pid)}"
 
     def _reply_lost(self, op: str, why: str) -> ReplyLostError:
         self.close()
@@ -125,10 +132,25 @@ class ControlClient:
         self._lock = threading.Lock()  # a thread that is not here any more may have held it
         self._socket.close()
 
-    def send(self, op: str, /, **args: Any) -> None:
-        """Ask for something without waiting for it. Raises BrokerNotRunningError."""
+    def send(self, op: str, /, **args: Any) -> bool:
+        """Ask for something without waiting for it, not even for a broker that is stopped.
+
+        False if so many requests wait for it already that no more fit: this one is not sent.
+        Raises BrokerNotRunningError.
+        """
+        data = _line({"op": op, "id": 0, "args": args}, REQUEST_BYTES_MAX)
         with self._lock:
-            self._write(_line({"op": op, "id": 0, "args": args}, REQUEST_BYTES_MAX))
+            try:
+                self._socket.setblocking(False)
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self.close()
+                raise self._gone(f"the connection is lost ({error.strerror or error})") from error
+            if sent < len(data):
+                self._write(data[sent:])
+        return True
 
     def call(
         self, op: str, /, *, call_timeout_s: float | None = None, **args: Any
@@ -155,7 +177,7 @@ class ControlClient:
             self._socket.sendall(data)
         except TimeoutError as error:
             self.close()  # half a line may be out: nothing can follow it
-            raise BusTimeoutError(f"the broker in {self._path} takes no requests") from error
+            raise BusTimeoutError(f"{self._broker()} takes no requests") from error
         except OSError as error:
             self.close()
             raise self._gone(f"the connection is lost ({error.strerror or error})") from error
@@ -194,7 +216,7 @@ class ControlClient:
             data = self._socket.recv(_READ_BYTES)
         except TimeoutError as error:
             raise BusTimeoutError(
-                f"the broker in {self._path} did not answer {op!r} in time; see its log"
+                f"{self._broker()} did not answer {op!r} in time; see its log"
             ) from error
         except OSError as error:
             raise self._reply_lost(op, f"was lost ({error.strerror or error})") from error

@@ -12,6 +12,7 @@ from typing import Any
 from bus import files
 from bus.directory import BROKER_LOCK, BROKER_LOG, BusDirectory
 from bus.errors import BrokerAlreadyRunningError
+from bus.holder import if_stopped
 from bus.liveness import lock_byte
 
 
@@ -27,8 +28,9 @@ def take_broker_lock(directory: BusDirectory) -> int:
         return fd
     holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
     os.close(fd)
+    stopped = if_stopped(int(holder)) if holder.isdigit() else ""
     raise BrokerAlreadyRunningError(
-        f"a broker runs in {directory.path} already, pid {holder}; use it, or end it with:"
+        f"a broker runs in {directory.path} already, pid {holder}{stopped}; use it, or end it with:"
         f" bus stop {directory.path}"
     )
 

@@ -24,6 +24,15 @@ from bus.native.core import LAYOUT, SegmentHeader, parse_header
 NAME_DIGITS: Final = 20
 SUFFIX: Final = ".log"
 TEMPORARY_SUFFIX: Final = ".log.tmp"
+#: what can run out and come back, and what helps: no reason to give a segment up
+_SPACE: Final = "free space or inodes on the filesystem of the bus directory"
+_COMES_BACK: Final = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "free some memory",
+}
 #: A file that recovery could not read is kept under this name for people to look at.
 DAMAGED_SUFFIX: Final = ".log.damaged"
 
@@ -104,17 +113,19 @@ def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) ->
     name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dir_fd)  # of a replica that died: never written to again
-    fd = files.open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dir_fd)
+    fd = -1
     try:
+        fd = files.open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dir_fd)
         os.posix_fallocate(fd, 0, size)
         os.pwrite(fd, header, 0)
     except OSError as error:
-        os.close(fd)
-        os.unlink(name, dir_fd=dir_fd)  # ext4 keeps what it had allocated before it gave up
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if fd >= 0:
+            os.close(fd)
+            os.unlink(name, dir_fd=dir_fd)  # ext4 keeps what it had allocated before it gave up
+        if error.errno in _COMES_BACK:
             raise NoSpaceError(
                 f"no room for a durable segment of {size} bytes ({name}): {error.strerror};"
-                " free space on the filesystem of the bus directory, the replica tries again"
+                f" {_COMES_BACK[error.errno]}, the replica tries again"
             ) from error
         raise
     return fd

@@ -162,11 +162,15 @@ class UnsupportedVersionError(BusError):
 
 
 class LockTimeoutError(BusTimeoutError):
-    """Raised when a shared lock was not free in time. `owner_tid` holds it (0: unknown)."""
+    """Raised when a shared lock was not free in time; the message says who holds it.
 
-    def __init__(self, message: str = "", *, owner_tid: int = 0) -> None:
+    Attributes: `owner_tid` and `owner_pid`, the thread that holds it and its process (0: unknown).
+    """
+
+    def __init__(self, message: str = "", *, owner_tid: int = 0, owner_pid: int = 0) -> None:
         super().__init__(message)
         self.owner_tid = owner_tid
+        self.owner_pid = owner_pid
 
 
 class ReplicaFailedError(BusError):

@@ -10,7 +10,8 @@ from typing import Final
 
 from bus.assignment import Partition
 from bus.errors import BrokerNotRunningError, CommitFailedError
-from bus.members import Death, Member, MemberTable
+from bus.liveness import Death
+from bus.members import Member, MemberTable
 from bus.native.core import LAYOUT, Table
 
 _STOPPING: Final = LAYOUT["bus_control.stopping"]

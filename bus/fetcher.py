@@ -26,6 +26,7 @@ from bus.lease import Lease
 from bus.log import PartitionReader
 from bus.native.core import LAYOUT, Partition
 from bus.options import ConsumerOptions
+from bus.patience import HELD_UP_S
 from bus.positions import Positions
 from bus.session import GroupSession, Partitions
 from bus.structs import OffsetAndMetadata, TopicPartition
@@ -111,14 +112,15 @@ class Fetcher:
             self._place()
 
     def _attend(self, session: GroupSession) -> None:
-        if session.rebalance_due:
-            self._rebalance(session)
-        now = time.monotonic()
-        if now >= self._commit_due:
-            self.auto_commit()
-        if now >= self._reap_due:
-            self._reap_due = now + SLICE_S
-            session.reap_dead()
+        with session.membership.patience.passing():
+            if session.rebalance_due:
+                self._rebalance(session)
+            now = time.monotonic()
+            if now >= self._commit_due:
+                self.auto_commit()
+            if now >= self._reap_due:
+                self._reap_due = now + SLICE_S
+                session.reap_dead()
 
     def follow_subscription(self) -> None:
         """The subscription has changed."""
@@ -323,6 +325,8 @@ class Fetcher:
     def due_ns(self) -> int:
         """When `coordinate` wants to be called again, on the monotonic clock."""
         now = time.monotonic()
+        if self.session is not None and self.session.membership.patience.is_held_up:
+            return int((now + HELD_UP_S) * 1e9)
         if self.is_pending:
             return int((now + PENDING_S) * 1e9)
         due = now + SLICE_S

@@ -36,6 +36,7 @@ from bus.group_tables import GroupClient, GroupTables
 from bus.members import LOCK_TIMEOUT_MS, MEMBERS_MAX, TOPICS_MAX, Member, MemberId, MemberTable
 from bus.native.core import Table
 from bus.offset_entries import encode_metadata
+from bus.patience import PASSING_MS, Patience
 from bus.planning import CountOf, compute_targets, take_picture
 from bus.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
@@ -74,6 +75,7 @@ class GroupMembership:
         self._topics: tuple[int, ...] = ()
         self._seen = 0
         self._pending = False
+        self.patience = Patience()
         self._owned: frozenset[Partition] = frozenset()
         self._tables = self._open()
 
@@ -119,13 +121,14 @@ class GroupMembership:
 
     @property
     def generation(self) -> int:
-        """The group's generation now: one load."""
+        """The group's, now: one load."""
         return self._members.generation
 
     @property
     def generation_word(self) -> tuple[Table, int, int]:
-        """Table and place of the group's generation, and the value this member has acted on."""
-        return *self._members.generation_word, self._seen
+        """Table and place of the generation, and what was acted on; while held up, what it is."""
+        seen = self.generation if self.patience.is_held_up else self._seen
+        return *self._members.generation_word, seen
 
     @property
     def owned(self) -> frozenset[Partition]:
@@ -161,7 +164,7 @@ class GroupMembership:
                 " several consumers"
             )
         self._renew()
-        with self._members.locked():
+        with self._members.locked(self.patience.wait_ms):
             if self._members.deleted:
                 raise GroupIdNotFoundError(f"group {self.group!r} is being deleted; join it again")
             member = self._myself()
@@ -203,7 +206,7 @@ class GroupMembership:
     def leave(self) -> None:
         """Give everything up and ring the others. Idempotent; a forked child only forgets."""
         if self.joined:
-            with self._members.locked():
+            with self._members.locked(self.patience.wait_ms):
                 member = self._myself()
                 if member is not None:
                     self._members.remove(member.slot)
@@ -239,7 +242,7 @@ class GroupMembership:
                     return self._take_up(me)
                 picture = take_picture(self._members)
             targets = compute_targets(picture, count_of)
-            with self._members.locked():
+            with self._members.locked(self.patience.wait_ms):
                 # The first one to finish decides: a plan must not change while it is followed.
                 if self._members.generation == picture.generation and not self._members.planned:
                     self._members.owners.set_targets(targets)
@@ -324,7 +327,7 @@ class GroupMembership:
         ]
         if not dead:
             return 0
-        with self._members.locked():
+        with self._members.locked(self.patience.wait_ms):
             count = self._members.remove_dead(self._tables.death)
         self._tables.ring_all_but(self._me)
         return count
@@ -343,7 +346,7 @@ class GroupMembership:
             partition: (offset, encode_metadata(metadata))
             for partition, (offset, metadata) in offsets.items()
         }
-        with self._members.locked():
+        with self._members.locked(self.patience.wait_ms):
             self._check_fence(encoded)
             self._tables.offsets.put(
                 encoded, generation=self._members.generation, timestamp_ns=time.time_ns()
@@ -355,8 +358,7 @@ class GroupMembership:
         """The group's offsets for some partitions, None where it has none."""
         if self._me is None:
             self._renew()
-        with self._members.locked():
-            found = self._tables.offsets.get(partitions)
+        found = self._tables.committed(partitions, PASSING_MS)
         return {
             partition: OffsetAndMetadata(one.offset, one.metadata) if one else None
             for partition, one in found.items()
@@ -372,8 +374,6 @@ class GroupMembership:
         else:
             fencing.check_standalone_commit(self._members, self.group, self._tables.death)
 
-    # -------------------------------------------------------------------------- internal
-
     def _myself(self) -> Member | None:
         """This member as it stands in the table; None if it never joined or was removed."""
         if self._me is None or not self.joined:
@@ -387,7 +387,7 @@ class GroupMembership:
 
     @contextmanager
     def _locked_member(self) -> Iterator[Member]:
-        with self._members.locked():
+        with self._members.locked(self.patience.wait_ms):
             member = self._myself()
             if member is None:
                 name = self.member_id

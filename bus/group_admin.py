@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bus.assignment import Partition
 from bus.errors import GroupIdNotFoundError, NonEmptyGroupError
-from bus.members import Death, Member, MemberTable
+from bus.liveness import Death
+from bus.members import Member, MemberTable
 from bus.native.core import Bells
 from bus.offset_entries import NO_OFFSET
 from bus.offsets import OffsetTable
@@ -27,7 +28,10 @@ class MemberDescription:
 
 @dataclass(frozen=True)
 class GroupDescription:
-    """A group for people. `state` is one of Kafka's: Empty, Stable, PreparingRebalance, Dead."""
+    """A group for people. `state` is one of Kafka's.
+
+    Empty, Stable, PreparingRebalance, Dead; Unknown if a stopped process holds the group's mutex.
+    """
 
     group: str
     group_id: int
@@ -39,14 +43,22 @@ class GroupDescription:
 def describe_group(members: MemberTable, group: str) -> GroupDescription:
     """Members, what each one owns, and whether all have taken up the present plan."""
     with members.locked():
-        present = members.members()
-        return GroupDescription(
-            group=group,
-            group_id=members.group_id,
-            state=_state(members, present),
-            generation=members.generation,
-            members=tuple(_describe(members, member) for member in present),
-        )
+        return _described(members, group, _state(members, members.members()))
+
+
+def describe_unlocked(members: MemberTable, group: str) -> GroupDescription:
+    """The same at a glance, while a stopped process holds the mutex: the state is Unknown."""
+    return _described(members, group, "Unknown")
+
+
+def _described(members: MemberTable, group: str, state: str) -> GroupDescription:
+    return GroupDescription(
+        group=group,
+        group_id=members.group_id,
+        state=state,
+        generation=members.generation,
+        members=tuple(_describe(members, member) for member in members.members()),
+    )
 
 
 def _state(members: MemberTable, present: list[Member]) -> str:
@@ -75,8 +87,13 @@ def remove_client(
 ) -> int:
     """Remove what a dead client left in a group and ring the others; how many members it had.
 
-    The caller has proof of death: it holds the client's byte of clients.lock.
+    The caller has proof of death: it holds the client's byte of clients.lock. Where the client is
+    no member and nobody has died in the mutex, nothing is locked.
     """
+    key = (client_slot, client_generation)
+    mine = any((one.client, one.client_generation) == key for one in members.members())
+    if not mine and not members.needs_repair:
+        return 0
     before = members.generation
     with members.locked():
         dead = [

@@ -2,11 +2,16 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
+from bus.assignment import Partition
+from bus.errors import LockTimeoutError
 from bus.incidents import Incidents
-from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable, death_probe
+from bus.liveness import death_probe
+from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable
 from bus.native.core import Bells, Table
+from bus.offset_entries import Committed
 from bus.offsets import OffsetTable
 
 
@@ -66,6 +71,7 @@ class GroupTables:
             int(answer["id"]),
             lock_timeout_ms=lock_timeout_ms,
             incidents=Incidents(client.control),
+            name=group,
         )
         groups_fd = client.directory.open_groups()
         try:
@@ -74,6 +80,22 @@ class GroupTables:
             os.close(groups_fd)
         self._lock_fd = client.directory.open_clients_lock()
         self.death = death_probe(self._lock_fd, client.control)
+
+    def committed(
+        self, partitions: Iterable[Partition], wait_ms: float
+    ) -> dict[Partition, Committed | None]:
+        """The commits of some partitions.
+
+        While a stopped process holds the mutex nobody commits, so the table is read without it;
+        twice, lest that process has just gone on.
+        """
+        wanted = list(partitions)
+        with suppress(LockTimeoutError), self.members.locked(wait_ms):
+            return self.offsets.get(wanted)
+        found = self.offsets.get(wanted)
+        while (again := self.offsets.get(wanted)) != found:
+            found = again
+        return found
 
     @property
     def client_key(self) -> tuple[int, int]:

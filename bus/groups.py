@@ -22,8 +22,15 @@ from bus.errors import (
     CorruptSegmentError,
     GroupIdNotFoundError,
     InvalidGroupIdError,
+    LockTimeoutError,
 )
-from bus.group_admin import describe_group, mark_deleted, remove_client
+from bus.group_admin import (
+    GroupDescription,
+    describe_group,
+    describe_unlocked,
+    mark_deleted,
+    remove_client,
+)
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.members import MemberTable, create_members_file, members_file_name
@@ -36,7 +43,7 @@ SUFFIX: Final = ".offsets"
 #: A file's time of change is this coarse at worst: within it, a second change may not show.
 CLOCK_TICK_NS: Final = 20_000_000
 #: The broker must not hang behind a member that was stopped while it held its group's lock.
-LOCK_TIMEOUT_MS: Final = 200
+LOCK_TIMEOUT_MS: Final = 50
 
 
 @dataclass(eq=False)
@@ -98,7 +105,10 @@ class Groups:
             group_id,
             lock_timeout_ms=LOCK_TIMEOUT_MS,
             incidents=self._hot.incidents,
+            waits_once=True,
+            name=name,
         )
+        members.revive()
         offsets = OffsetTable.open(groups_fd, name)
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
         return group
@@ -121,7 +131,7 @@ class Groups:
         """Every group with its state and the number of its members."""
         summaries: list[dict[str, object]] = []
         for group in self:
-            description = describe_group(group.members, group.name)
+            description = _described(group)
             summaries.append(
                 {
                     "name": group.name,
@@ -165,21 +175,34 @@ class Groups:
         group.offsets.close()
         del self._groups[name]
 
-    def reap(self, slot: int, generation: int) -> int:
-        """Takes a dead client out of every group; returns how many memberships it had."""
-        return sum(remove_client(group.members, self._bells, slot, generation) for group in self)
+    def reap(self, slot: int, generation: int) -> bool:
+        """Takes a dead client out of every group.
 
-    def fence(self) -> None:
+        False if a stopped process holds the mutex of a group where it may have something left.
+        """
+        done = True
+        for group in self:
+            try:
+                remove_client(group.members, self._bells, slot, generation)
+            except LockTimeoutError:
+                done = False  # counted and logged by the members table
+        return done
+
+    def fence(self) -> bool:
         """In a stop: whoever committed before it was announced is done when this returns.
 
-        A member that is stopped in the middle of a commit is not waited for.
+        False if a stopped process holds a group's mutex: it may still write one commit, and must
+        not do so beside the members of a later bus, whose table has another mutex.
         """
+        done = True
         for group in self:
             try:
                 with group.members.locked():
                     continue
-            except BusError as error:
-                logger.warning("group %s, stopping all the same: %s", group.name, error)
+            except LockTimeoutError as error:
+                logger.error("%s", error)
+                done = False
+        return done
 
     def sync(self) -> None:
         """Brings committed offsets to the disk.
@@ -216,3 +239,11 @@ class Groups:
             raise
         if changed_ns < time.time_ns() - CLOCK_TICK_NS:
             group.synced_ns = changed_ns
+
+
+def _described(group: OpenGroup) -> GroupDescription:
+    """The group; one whose mutex a stopped process holds must not hide all the others."""
+    try:
+        return describe_group(group.members, group.name)
+    except LockTimeoutError:
+        return describe_unlocked(group.members, group.name)

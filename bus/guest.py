@@ -303,16 +303,21 @@ class GuestClient(Client):
     # ---------------------------------------------------------------------------- topics
 
     def topic(
-        self, name: str, create: bool = False, what: Literal["read", "write"] = "read"
+        self,
+        name: str,
+        create: bool = False,
+        what: Literal["read", "write"] = "read",
+        *,
+        timeout_s: float | None = None,
     ) -> Topic:
         """The topic, if this user may read (or write) it. Raises TopicAuthorizationFailedError."""
         self.ensure()
-        version = self.catalog_version()
-        if version != self._known_version:
+        if (version := self.catalog_version()) != self._known_version:
             self._known, self._known_version = {}, version
         found = self._known.get((name, what))
         if found is None:
-            answer = self.call("topic", name=check_topic_name(name), what=what)
+            check_topic_name(name)
+            answer = self.call("topic", name=name, what=what, call_timeout_s=timeout_s)
             found = self._known[name, what] = Topic.from_json(answer["topic"])
         return found
 

@@ -11,6 +11,7 @@ from bus.assignment import Partition
 from bus.errors import UnknownMemberIdError
 from bus.guest import GuestClient
 from bus.native.core import Table
+from bus.patience import Patience
 from bus.planning import CountOf
 from bus.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
@@ -26,6 +27,7 @@ class GuestMembership:
         self._state: dict[str, Any] = {}
         self._connection = -1
         self._topics: list[int] = []
+        self.patience = Patience()  # the gateway is what waits
         self._call("group_open", name=group, strategy=strategy)
 
     def _call(self, op: str, **args: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ its partitions on disk (it reserves the offsets), the hot files, then `catalog_v
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 from bus import files, replica_lock
@@ -16,7 +16,6 @@ from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, remove_segments
 from bus.errors import (
     BusError,
-    LockTimeoutError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
@@ -112,7 +111,9 @@ class Inventory:
         return True
 
     def _attach(self, topic: Topic, number: int) -> Partition:
-        return Partition(self._hot.fd, topic.id, number, self._bells, NO_SLOT)
+        log = Partition(self._hot.fd, topic.id, number, self._bells, NO_SLOT)
+        log.name = f"{topic.name}-{number}"
+        return log
 
     def _adopt(self, partition: OpenPartition) -> None:
         """A clean stop that was cut short may have written a clean end, and fenced the log."""
@@ -247,7 +248,8 @@ class Inventory:
         self._replace(topic)
         for partition in self._of(topic.name):
             self._apply_settings(partition)
-            self.rings.feed(partition.log)
+            with partition.or_later(self._hot.incidents):
+                self.rings.feed(partition.log)
         self._hot.catalog_changed()
 
     def _replace(self, topic: Topic) -> None:
@@ -277,7 +279,7 @@ class Inventory:
             partition.is_deleted = True
             del self._partitions[topic.name, partition.number]
             self.rings.remove(topic.id, partition.number)
-            with _lock_timeout_logged(partition):
+            with partition.or_later(self._hot.incidents):
                 partition.log.mark_deleted()
 
     # -------------------------------------------------------------------------------- tending
@@ -285,10 +287,12 @@ class Inventory:
     def tend(self, partition: OpenPartition, need: int = 0) -> None:
         """Offsets and a spare for a partition whose producer asked, or soon will.
 
-        `need` is the size in bytes of the hot file that a producer waits for.
+        `need` is the size in bytes of the hot file that a producer waits for. If a stopped process
+        holds the partition's lock, that is left for the next tick, or until a producer asks again.
         """
         self.reserve_offsets(partition)
-        self.rings.feed(partition.log, need, ahead=is_filling(partition.log))
+        with partition.or_later(self._hot.incidents):
+            self.rings.feed(partition.log, need, ahead=is_filling(partition.log))
 
     def tend_all(self) -> None:
         """Looks after every partition whose log has moved since the last look."""
@@ -296,12 +300,12 @@ class Inventory:
             tail = partition.log.tail
             if tail == partition.seen_tail:
                 continue
+            partition.seen_tail = tail
             try:
                 self.tend(partition)
-            except BusError as error:  # a stopped lock holder, a full disk: try again
+            except BusError as error:  # a full disk: try again
                 logger.error("%s: %s", partition.name, error)
-            else:
-                partition.seen_tail = tail
+                partition.seen_tail = (0, 0)
 
     def reserve_offsets(self, partition: OpenPartition) -> None:
         """Raises the offset limit, on disk first, when the log comes near it."""
@@ -331,39 +335,53 @@ class Inventory:
 
     def _remove_below(self, partition: OpenPartition, offset: int) -> None:
         if not partition.is_replicated:
-            partition.log.retire_before(offset)
+            # or they go when the ring needs their place
+            with partition.or_later(self._hot.incidents):
+                partition.log.retire_before(offset)
             return
         with open_dir(self._directory.partition_path(partition.topic.name, partition.number)) as fd:
             bases = list_segments(fd)
             remove_segments(fd, bases[: segments_below(bases, offset)])
+
+    def reap(self, slot: int, generation: int) -> bool:
+        """Frees the readers of a client that is proven dead, and whose byte the caller holds.
+
+        False if a stopped process holds the lock of a partition where that client has some.
+        """
+        incidents = self._hot.incidents
+        freed = [one.reap(incidents, slot, generation) for one in self.partitions()]
+        return all(freed)
 
     # --------------------------------------------------------------------------------- ending
 
     def fence(self) -> None:
         """No further record is accepted anywhere: the bus is being stopped."""
         for partition in self.partitions():
-            partition.log.set_offset_limit(0)
-            # Takes and gives the lock: an append that saw the old limit is through after this.
-            with _lock_timeout_logged(partition):
-                partition.log.retire_before(0)
+            partition.fence(self._hot.incidents)
 
     def mark_gone(self) -> None:
         """Tells whoever still has a hot log mapped that it leads nowhere any more."""
         for partition in self.partitions():
-            with _lock_timeout_logged(partition):
+            with partition.or_later(self._hot.incidents):
                 partition.log.mark_deleted()
 
     def store_clean_ends(self) -> bool:
         """Writes where each log ended; False if a hot log holds what is not durable yet.
 
+        Or if a stopped process holds its lock: once it continues, it may append one more record,
+        and report it as stored; so the hot log must be there, and be taken on by the next broker.
         What a replica that stopped for damage left behind can never become durable: it is lost.
         """
         complete = True
         for partition in self.partitions():
             log = partition.log
+            if partition.is_unfenced:
+                partition.fence(self._hot.incidents)
             end = log.log_end_offset
             missing = end - log.high_watermark if partition.is_replicated else 0
-            if missing == 0:
+            if partition.is_unfenced:
+                complete = False  # who is stopped in it was said already
+            elif missing == 0:
                 start = partition.state.log_start_offset if partition.is_replicated else end
                 clean = CleanEnd(end, log.tail[0])
                 self._store(partition, PartitionState(start, partition.state.offset_limit, clean))
@@ -377,12 +395,3 @@ class Inventory:
     def _store(self, partition: OpenPartition, state: PartitionState) -> None:
         store_state(self._directory, partition.topic.name, partition.number, state)
         partition.state = state
-
-
-@contextmanager
-def _lock_timeout_logged(partition: OpenPartition) -> Iterator[None]:
-    """For what must go on although a process was stopped while it held the partition's lock."""
-    try:
-        yield
-    except LockTimeoutError as error:
-        logger.error("%s: %s", partition.name, error)

@@ -14,6 +14,7 @@ that it may have left is named by the slot's generation, and the next taker unli
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,25 @@ def _held_by_another(fd: int, start: int, length: int) -> bool:
     return bool(kind != fcntl.F_UNLCK)
 
 
+#: (client slot, client generation) -> is that client proven dead?
+Death = Callable[[int, int], bool]
+
+
+def death_probe(lock_fd: int, control: Table) -> Death:
+    """Proof of death by the OFD lock of the client's byte, or by another client in its slot.
+
+    `lock_fd` is a description of clients.lock that itself holds no byte.
+    """
+    clients = LAYOUT["bus_control.clients"] + LAYOUT["bus_client.generation"]
+
+    def dead(client: int, generation: int) -> bool:
+        # Whoever took the slot anew has taken the byte first, and could do so only after a death.
+        at = clients + client * LAYOUT["sizeof.bus_client"]
+        return control.load_acquire(at) != generation or is_dead(lock_fd, client)
+
+    return dead
+
+
 # ---------------------------------------------------------------------------------- processes
 
 
@@ -133,18 +153,6 @@ def process_start_ticks(pid: int) -> int | None:
     # field 2, the program's name in brackets, may hold spaces and brackets of its own
     after_name = text.rpartition(")")[2].split()
     return int(after_name[_START_TICKS_FIELD - 3])
-
-
-def describe_thread(tid: int) -> str:
-    """ "pid 12 (python, T (stopped))" of a thread, for messages."""
-    if tid == 0:
-        return "a process that has just released it"
-    try:
-        lines = Path(f"/proc/{tid}/status").read_text(errors="replace").splitlines()
-    except OSError:
-        return f"thread {tid}, which is gone"
-    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return f"pid {status.get('Tgid', tid)} ({status.get('Name')}, state {status.get('State')})"
 
 
 # -------------------------------------------------------------------------------- client table

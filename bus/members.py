@@ -36,7 +36,7 @@ The repair is idempotent, and dying in it is like dying before it. It raises the
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Self
 
@@ -44,8 +44,9 @@ from bus import files
 from bus.assignment import STRATEGIES
 from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError, LockTimeoutError
 from bus.fields import Fields
+from bus.holder import explain_lock
 from bus.incidents import Incident, Incidents
-from bus.liveness import describe_thread, is_dead
+from bus.liveness import Death
 from bus.native.core import LAYOUT, Table
 from bus.owners import OwnerTable
 
@@ -91,9 +92,6 @@ _CLIENT_ID_AT = LAYOUT["bus_member.client_id"]
 _CLIENT_ID_BYTES = LAYOUT["bus_member.instance_id"] - _CLIENT_ID_AT
 _TOPICS_AT = LAYOUT["bus_member.topics"]
 _STRATEGY_NAMES = {number: name for name, number in STRATEGIES.items()}
-
-#: (client slot, client generation) -> is that client proven dead?
-Death = Callable[[int, int], bool]
 
 
 class MemberId(NamedTuple):
@@ -150,21 +148,6 @@ def create_members_file(hot_fd: int, *, bus_id: int, group_id: int) -> None:
         os.close(fd)
 
 
-def death_probe(lock_fd: int, control: Table) -> Death:
-    """Proof of death by the OFD lock of the client's byte, or by another client in its slot.
-
-    `lock_fd` is a description of clients.lock that itself holds no byte.
-    """
-    clients = LAYOUT["bus_control.clients"] + LAYOUT["bus_client.generation"]
-
-    def dead(client: int, generation: int) -> bool:
-        # Whoever took the slot anew has taken the byte first, and could do so only after a death.
-        at = clients + client * LAYOUT["sizeof.bus_client"]
-        return control.load_acquire(at) != generation or is_dead(lock_fd, client)
-
-    return dead
-
-
 class MemberTable:
     """The members table of one group, attached by this process."""
 
@@ -174,14 +157,18 @@ class MemberTable:
         *,
         lock_timeout_ms: float = LOCK_TIMEOUT_MS,
         incidents: Incidents | None = None,
+        waits_once: bool = False,
+        name: str = "",
     ) -> None:
         """Raises CorruptSegmentError naming the field if `table` is not a members table.
 
-        Repairs and removals are counted in `incidents`.
+        With `waits_once`, a holder that was waited for in vain is not waited for again.
         """
         self._table = table
         self._incidents = incidents
         self._timeout_ms = lock_timeout_ms
+        self._waits_once = waits_once
+        self._stuck_tid = 0
         header = _HEADER.read(table.view)
         for field, value in (("magic", _MAGIC), ("version", _VERSION), ("bytes", _BYTES)):
             if header[field] != value:
@@ -191,6 +178,7 @@ class MemberTable:
                 )
         self.bus_id = header["bus_id"]
         self.group_id = header["group_id"]
+        self.name = name or f"number {self.group_id}"
         self.owners = OwnerTable(table)
 
     @classmethod
@@ -201,6 +189,8 @@ class MemberTable:
         *,
         lock_timeout_ms: float = LOCK_TIMEOUT_MS,
         incidents: Incidents | None = None,
+        waits_once: bool = False,
+        name: str = "",
     ) -> Self:
         """Attach to the table of a group. Raises GroupIdNotFoundError."""
         try:
@@ -219,7 +209,13 @@ class MemberTable:
             table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
         finally:
             os.close(fd)
-        return cls(table, lock_timeout_ms=lock_timeout_ms, incidents=incidents)
+        return cls(
+            table,
+            lock_timeout_ms=lock_timeout_ms,
+            incidents=incidents,
+            waits_once=waits_once,
+            name=name,
+        )
 
     @property
     def generation(self) -> int:
@@ -238,40 +234,50 @@ class MemberTable:
 
     @property
     def deleted(self) -> bool:
-        """True once the group is deleted; its files are gone or about to be."""
+        """True once the group is deleted; its files are gone or will be."""
         return bool(self._table.load32_acquire(_FLAGS) & _DELETED)
 
     # ------------------------------------------------------------------------- the mutex
 
+    @property
+    def needs_repair(self) -> bool:
+        """True if the mutex's holder died: the kernel took its thread id out."""
+        return self._table.owner_tid == 0 and not self._table.is_free
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, timeout_ms: float | None = None) -> Iterator[None]:
         """Hold the mutex; what a dead holder left is repaired first.
 
-        Raises LockTimeoutError naming the process that holds it. Whether to unlock is asked of
-        the mutex itself: a signal handler may raise between taking it and the next statement.
+        Waits `timeout_ms`, or as told before. Raises LockTimeoutError. Whether to unlock is asked
+        of the mutex itself: a signal handler may raise between taking it and the next statement.
         """
+        wait_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        if self._waits_once and self._stuck_tid and self._table.owner_tid == self._stuck_tid:
+            wait_ms = 0.0
         try:
-            if self._table.lock(self._timeout_ms):
+            if self._table.lock(wait_ms):
                 try:
                     self._repair()
                 finally:
                     # Also when a signal cuts the repair short: the mutex would be lost for ever
                     # else, and joins and plans look for such leftovers again.
                     self._table.repaired()
+            self._stuck_tid = 0
             yield
         except LockTimeoutError as error:
-            raise self._explained(error) from error
+            raise self._explained(error, wait_ms) from error
         finally:
             if self._table.owner_tid == threading.get_native_id():
                 self._table.unlock()
 
-    def _explained(self, error: LockTimeoutError) -> LockTimeoutError:
-        holder = describe_thread(error.owner_tid or self._table.owner_tid)
-        return LockTimeoutError(
-            f"group number {self.group_id} was locked for {self._timeout_ms:g} ms by {holder};"
-            " let it continue (kill -CONT) or kill it: a dead holder is repaired at once",
-            owner_tid=error.owner_tid,
-        )
+    def _explained(self, error: LockTimeoutError, waited_ms: float) -> LockTimeoutError:
+        tid, pid = error.owner_tid, error.owner_pid
+        client_id = next((one.client_id for one in self.members() if one.pid == pid), "")
+        text = explain_lock(f"group {self.name!r}", tid, waited_ms, client_id=client_id)
+        if tid != self._stuck_tid:
+            self._note(Incident.LOCK_HELD, text)
+        self._stuck_tid = tid
+        return LockTimeoutError(text, owner_tid=tid, owner_pid=pid)
 
     def _repair(self) -> None:
         """Clear what names free slots, and let everybody look again."""
@@ -281,7 +287,7 @@ class MemberTable:
 
     def _note(self, kind: Incident, text: str) -> None:
         if self._incidents is not None:
-            self._incidents.note(kind, "group number %d: %s", self.group_id, text)
+            self._incidents.note(kind, "group %r: %s", self.name, text)
 
     # --------------------------------------------------------- under the mutex: reading
 
@@ -340,9 +346,15 @@ class MemberTable:
         self._table.store_release(at, generation)
 
     def mark_deleted(self) -> None:
-        """Let nobody join any more."""
+        """Let nobody join or commit any more: the group, or this table of it, is over."""
         self.raise_generation()
         self._table.store32_release(_FLAGS, _DELETED)
+
+    def revive(self) -> None:
+        """Take a mark back that a broker died over: the group is there."""
+        if self.deleted:
+            self.raise_generation()
+            self._table.store32_release(_FLAGS, 0)
 
     def admit(self, member: Member) -> None:
         """Write a new member into its free slot; it counts from the store of `client` on."""

@@ -25,7 +25,7 @@ from bus.groups import Groups
 from bus.hotdir import HotDirectory
 from bus.inventory import Inventory
 from bus.keeper import Keeper
-from bus.members import death_probe
+from bus.liveness import death_probe
 from bus.open_partition import OpenPartition
 from bus.registry import Registry
 from bus.status import Status

@@ -27,6 +27,7 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
 )
 from bus.headers import Header, encode_headers
+from bus.holder import if_stopped
 from bus.liveness import ROLE_PRODUCER
 from bus.moves import PAUSE_S, follow_move, follow_stop
 from bus.native.core import LAYOUT, Partition, ProducerCore, RecordFuture, Route
@@ -43,6 +44,8 @@ FOREVER_MS: Final = 365 * 86_400_000.0
 _SLICE_MS: Final = 200.0
 #: so long a send waits for a bus that leaves a spoiled hot directory, in seconds
 _MOVE_S: Final = 10.0
+#: the broker syncs the files of a new topic: it has at least so long, whatever max_block_ms is
+_TOPIC_S_MIN: Final = 1.0
 
 
 class Producer(ProducerCore):
@@ -55,7 +58,8 @@ class Producer(ProducerCore):
     key_serializer, value_serializer: functions to bytes.
     partitioner: "mmh3", "murmur2" (Kafka's own) or a function (key, all, available) -> partition.
     batch_size: bytes of records without key that go to one partition before the next one.
-    max_block_ms: how long `send` may wait for room in the log.
+    max_block_ms: how long `send` may wait for room in the log and for its lock, `send_many` for
+        each 128 records; and, but at least 1 s, for the broker to make a topic.
     linger_ms: accepted for Kafka's sake; an append never waits in a buffer.
     autostart: start a broker if none runs there.
 
@@ -151,7 +155,8 @@ class Producer(ProducerCore):
             follow_stop(self._client, self._patience_s, autostart=self._options.autostart)
         if self._client.attachments != self._attachments:
             self._begin()
-        found = self._client.topic(topic, create=True)
+        timeout_s = max(min(self._options.max_block_ms, FOREVER_MS) / 1e3, _TOPIC_S_MIN)
+        found = self._client.topic(topic, create=True, timeout_s=timeout_s)
         backpressure = Backpressure(self._client, topic)
         logs: list[Partition] = []
         for number in range(found.partitions):
@@ -219,8 +224,8 @@ class Producer(ProducerCore):
             if left_ms <= 0:
                 raise BusTimeoutError(
                     f"offset {offset} is not durable after {timeout} s: replica pid"
-                    f" {log.replica_pid} is at {log.high_watermark}, its last fdatasync took"
-                    f" {log.replica_fsync_ns / 1e6:.1f} ms"
+                    f" {log.replica_pid}{if_stopped(log.replica_pid)} is at {log.high_watermark},"
+                    f" its last fdatasync took {log.replica_fsync_ns / 1e6:.1f} ms"
                 )
             self._wake_broker(log)
 

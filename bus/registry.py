@@ -43,8 +43,9 @@ LAST_DELAY_S: Final = 0.1
 
 _NEXT_GENERATION: Final = LAYOUT["bus_control.next_generation"]
 
-#: Called with the slot and the generation of a client that is proven dead.
-Reaper = Callable[[int, int], None]
+#: Called with the slot and the generation of a client that is proven dead; frees what it held.
+#: False: some of it cannot be freed yet, because a stopped process holds the lock around it.
+Reaper = Callable[[int, int], bool]
 
 
 class Registry:
@@ -150,9 +151,9 @@ class Registry:
         if not row.attached:
             return False
         try:
-            self._reaper(row.slot, row.generation)
+            if not self._reaper(row.slot, row.generation):
+                return False  # the slot stays taken, so the next probe tries again
         except BusError as error:
-            # The slot stays taken, so the next probe tries again.
             logger.error("could not free what pid %d held: %s", row.pid, error)
             return False
         free_client(self._control, row.slot)

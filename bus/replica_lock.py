@@ -90,4 +90,5 @@ def _signal(pidfd: int, how: signal.Signals) -> bool:
     """True if the process is gone in time."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, how)
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a stopped one cannot end itself
     return is_readable(pidfd, ORPHAN_TIMEOUT_S)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from bus import files
-from bus.errors import NoSpaceError
+from bus.errors import BusError, NoSpaceError
 from bus.native.core import Partition
 
 logger = logging.getLogger(__name__)
@@ -92,20 +92,27 @@ class Rings:
     def _add(self, log: Partition, size: int) -> bool:
         serial, name = self.new_file(log.topic_id, log.partition)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-        fd = files.open_file(name, flags, dir_fd=self._hot_fd)
+        fd = -1
         try:
+            fd = files.open_file(name, flags, dir_fd=self._hot_fd)
             files.allocate(fd, size)
         except NoSpaceError as error:
-            os.unlink(name, dir_fd=self._hot_fd)
+            with suppress(FileNotFoundError):  # there may have been no inode for it
+                os.unlink(name, dir_fd=self._hot_fd)
             self.spares_failed += 1
             if not self._full:
                 logger.error("%s; producers of this partition wait until there is room", error)
             self._full = True
             return False
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         self._full = False
-        log.add_spare(serial, size)
+        try:
+            log.add_spare(serial, size)
+        except BusError:
+            os.unlink(name, dir_fd=self._hot_fd)  # in no ring: nobody can have it open
+            raise
         self.spares_made += 1
         return True
 

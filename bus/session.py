@@ -67,8 +67,8 @@ class GroupSession:
 
     @property
     def rebalance_due(self) -> bool:
-        """True if `rebalance` has something to do. One load."""
-        return self.membership.needs_rebalance
+        """True if `rebalance` has something to do, and is not held up. One load."""
+        return self.membership.needs_rebalance and not self.membership.patience.is_held_up
 
     def join(self, topics: Collection[str]) -> None:
         """Become a member that reads these topics, or change them."""

@@ -172,11 +172,10 @@ class Supervisor:
         stop = self._begin_stop
         return Operations(directory, hot, runtime, self._config, *parts, status, stop=stop)
 
-    def _free_client(self, slot: int, generation: int) -> None:
-        """Frees all that a dead client held, before its slot is freed."""
-        for partition in self._inventory.partitions():
-            partition.log.reap_readers(slot, generation)
-        self._groups.reap(slot, generation)
+    def _free_client(self, slot: int, generation: int) -> bool:
+        """Frees all that a dead client held, before its slot is freed; False if some is left."""
+        readers = self._inventory.reap(slot, generation)
+        return self._groups.reap(slot, generation) and readers
 
     # ------------------------------------------------------------------------------- the loop
 
@@ -311,7 +310,7 @@ class Supervisor:
 
     def _finish(self) -> None:
         """All replicas have ended: leave a clean end on disk, and nothing elsewhere."""
-        complete = self._inventory.store_clean_ends()
+        complete = self._inventory.store_clean_ends() and self._groups.fence()
         self._groups.sync()
         self._reception.close()
         self._listener.close()

@@ -12,7 +12,8 @@ from typing import Any
 
 from bus.admin.handle import Handle
 from bus.group_admin import GroupDescription, MemberDescription, describe_group, reset_offsets
-from bus.members import MemberTable, death_probe
+from bus.liveness import death_probe
+from bus.members import MemberTable
 from bus.offsets import OffsetTable
 from bus.structs import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
 
@@ -178,7 +179,7 @@ class GroupAdmin(Handle):
 
     def _members(self, group: str) -> MemberTable:
         group_id = int(self._client.call("group", name=group, create=False)["id"])
-        return MemberTable.open(self._client.hot_fd, group_id)
+        return MemberTable.open(self._client.hot_fd, group_id, name=group)
 
     def _topic_names(self) -> dict[int, str]:
         return {topic.id: topic.name for topic in self._client.topics()}

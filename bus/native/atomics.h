@@ -32,6 +32,15 @@ static inline uint64_t bus_fetch_and(uint64_t *word, uint64_t bits) {
 static inline uint64_t bus_exchange(uint64_t *word, uint64_t value) {
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
 }
+/* Both by acquire and release; if it fails, `expected` is what was found. */
+static inline int bus_compare_exchange(uint64_t *word, uint64_t *expected, uint64_t value) {
+    return __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+static inline int bus_compare_exchange32(uint32_t *word, uint32_t *expected, uint32_t value) {
+    return __atomic_compare_exchange_n(word, expected, value, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
 static inline uint32_t bus_load32_acquire(const uint32_t *word) {
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }

@@ -142,6 +142,14 @@ cdef extern from "crc32c.h" nogil:
     uint32_t (*bus_crc32c)(uint32_t crc, const void *data, size_t length)
     int bus_crc32c_has_hardware()
 
+cdef extern from "reader.h" nogil:
+    bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
+                                  uint32_t flags, uint64_t position)
+    int bus_readers_reap(bus_partition *control, int client, uint64_t generation, int claims)
+    bint bus_reader_has(const bus_partition *control, int client)
+    bint bus_reader_attached(const bus_reader *reader)
+    uint64_t bus_readers_high(const bus_partition *control)
+
 cdef extern from "lock.h" nogil:
     enum bus_lock_result:
         BUS_LOCK_TAKEN, BUS_LOCK_OWNER_DIED, BUS_LOCK_BUSY, BUS_LOCK_LOST
@@ -150,6 +158,7 @@ cdef extern from "lock.h" nogil:
     bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns)
     void bus_lock_repaired(bus_mutex *lock)
     void bus_unlock(bus_mutex *lock)
+    bint bus_lock_is_free(const bus_mutex *lock)
     uint32_t bus_lock_owner(const bus_mutex *lock)
     int64_t bus_now_ns()
 
@@ -201,9 +210,6 @@ cdef extern from "log.h" nogil:
     uint64_t bus_durable_end(const bus_partition *control)
     uint64_t bus_hot_start(const bus_partition *control)
     int bus_slot_of(const bus_partition *control, uint64_t number)
-    bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
-                                  uint32_t flags, uint64_t position)
-    int bus_readers_reap(bus_partition *control, int client, uint64_t generation)
     int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number)
     void bus_unpin(bus_reader *reader, int slot)
     int bus_is_pinned(const bus_partition *control, int slot)

@@ -28,6 +28,10 @@ cdef class HotLog:
     cdef bint met_death         # took over the lock of a dead process, which is to be told
     #: log end offset after the last record that this process appended; 0: none
     cdef readonly uint64_t sent_end
+    #: what messages call this partition
+    cdef public str name
+    #: thread that held the lock when the broker last waited for it in vain; 0: nobody
+    cdef readonly uint32_t stuck_tid
     #: called as blocked(partition, status, detail, deadline_ns): sleeps a while or raises
     cdef public object blocked
     #: called as attention(partition, need_bytes): tells the broker to look after the ring
@@ -69,6 +73,7 @@ cdef class HotLog:
         self.mappings = [None] * BUS_RING_SLOTS
         self.topic_id = topic_id
         self.partition = partition
+        self.name = f"partition {partition} of topic number {topic_id}"
         return 0
 
     cdef void count_damage(self) noexcept:
@@ -76,15 +81,10 @@ cdef class HotLog:
 
     # ---- the lock
 
-    cdef int lock(self, int64_t timeout_ns) except -1:
-        cdef bus_lock_result result = bus_lock_nowait(&self.control.lock)
-        if result == BUS_LOCK_TAKEN:
-            return 0
-        return self.lock_slowly(result, bus_now_ns() + timeout_ns)
-
-    cdef int lock_slowly(self, bus_lock_result result, int64_t deadline) except -1:
-        what = f"partition {self.partition} of topic {self.topic_id}"
-        if wait_for_lock(&self.control.lock, result, deadline, what) == BUS_LOCK_OWNER_DIED:
+    cdef int lock_slowly(self, bus_lock_result result, int64_t deadline,
+                         int64_t waited_ns) except -1:
+        if wait_for_lock(&self.control.lock, result, deadline, waited_ns, self.name,
+                         self.bells.control) == BUS_LOCK_OWNER_DIED:
             # Nothing to repair: only the tail publishes, and an unpublished record never existed.
             self.control.deaths_repaired += 1
             bus_lock_repaired(&self.control.lock)
@@ -165,18 +165,23 @@ cdef class HotLog:
 
     cdef int append(self, bus_record *records, uint64_t count, uint64_t size, int64_t timeout_ns,
                     bus_appended *out) except -1:
-        """Appends all records in order, blocking up to timeout_ns when the ring has no room.
+        """Appends all records in order; waits at most timeout_ns for the lock and for room.
 
         What was appended before an error is in out.done.
         """
         cdef bus_append_status status
+        cdef bus_lock_result locked
         cdef int64_t deadline = 0
         cdef bint armed = False
         cdef uint64_t before = out.done
         if not self.writing:
             self.start_writing()
         while True:
-            self.lock(timeout_ns)
+            locked = bus_lock_nowait(&self.control.lock)
+            if locked != BUS_LOCK_TAKEN:
+                if deadline == 0: # one for the whole call, whatever it waits for
+                    deadline = bus_now_ns() + timeout_ns
+                self.lock_slowly(locked, deadline, timeout_ns)
             if size < NOGIL_BYTES:
                 status = bus_log_append(&self.log, records, count, out)
             else:
@@ -320,17 +325,14 @@ cdef class HotLog:
                     self.control.ring[slot].base_offset, self.control.ring[slot].end_offset))
         return found
 
-    cdef uint64_t readers_high(self):
-        return min(bus_load_acquire(&self.control.readers_high), <uint64_t>BUS_READERS)
-
     def readers(self):
         """The attached readers; `client` is a client slot."""
-        cdef uint64_t i, high = self.readers_high()
+        cdef uint64_t i, high = bus_readers_high(self.control)
         cdef bus_reader *reader
         found = []
         for i in range(high):
             reader = &self.control.readers[i]
-            if bus_load32_acquire(&reader.owner):
+            if bus_reader_attached(reader):
                 found.append(Reader(i, reader.owner - 1, reader.generation,
                                     bus_load_acquire(&reader.position),
                                     bus_load_acquire(&reader.pins), bool(reader.flags & 1)))

@@ -130,6 +130,8 @@ typedef struct { /* one attached reader; written by that reader alone, freed by 
 } bus_reader;
 static_assert(sizeof(bus_reader) == BUS_CACHE_LINE, "reader slot");
 
+#define BUS_READER_CLAIMED 0x80000000u /* in `owner`: taken, the other words are being filled in */
+
 enum { /* bus_partition.flags */
     BUS_FLAG_REPLICATED = 1, /* durability=replicated: the ring waits for the high watermark */
     BUS_FLAG_DROP = 2,       /* overflow=drop: the ring waits for nobody */

@@ -73,6 +73,10 @@ void bus_lock_repaired(bus_mutex *lock) { pthread_mutex_consistent(&lock->mutex)
 
 void bus_unlock(bus_mutex *lock) { pthread_mutex_unlock(&lock->mutex); }
 
+int bus_lock_is_free(const bus_mutex *lock) {
+    return bus_load32_relaxed((const uint32_t *)&lock->mutex) == 0;
+}
+
 /* The futex word comes first in a pthread_mutex_t of glibc and musl; a robust one holds the TID. */
 uint32_t bus_lock_owner(const bus_mutex *lock) {
     return bus_load32_relaxed((const uint32_t *)&lock->mutex) & FUTEX_TID_BITS;

@@ -20,6 +20,7 @@ enum bus_lock_result bus_lock_nowait(bus_mutex *lock); /* spins for about a micr
 enum bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns);
 void bus_lock_repaired(bus_mutex *lock);
 void bus_unlock(bus_mutex *lock);
+int bus_lock_is_free(const bus_mutex *lock); /* nobody holds it, and nobody has died in it */
 uint32_t bus_lock_owner(const bus_mutex *lock); /* thread id, 0 when free; for messages */
 
 int64_t bus_now_ns(void); /* monotonic */

@@ -4,6 +4,7 @@
 
 #include "atomics.h"
 #include "crc32c.h"
+#include "reader.h"
 #include "ring.h"
 
 /* Index entries that one batch writes after its publication; more are left out (it is a cache). */
@@ -297,43 +298,11 @@ void bus_unpin(bus_reader *reader, int slot) {
 }
 
 int bus_is_pinned(const bus_partition *control, int slot) {
-    uint64_t high = bus_load_acquire(&control->readers_high);
-    if (high > BUS_READERS) high = BUS_READERS;
+    uint64_t high = bus_readers_high(control);
     for (uint64_t i = 0; i < high; i++) {
         const bus_reader *reader = &control->readers[i];
-        if (bus_load32_acquire(&reader->owner) == 0) continue;
+        if (!bus_reader_attached(reader)) continue;
         if (bus_load_acquire(&reader->pins) >> slot & 1) return 1;
     }
     return 0;
-}
-
-bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
-                              uint32_t flags, uint64_t position) {
-    uint64_t high = bus_load_relaxed(&control->readers_high);
-    for (uint64_t i = 0; i < BUS_READERS; i++) {
-        bus_reader *reader = &control->readers[i];
-        if (bus_load32_relaxed(&reader->owner)) continue;
-        /* Before `owner`: no walk over the readers, and so no reaping, may miss a slot in use. */
-        if (i >= high) bus_store_release(&control->readers_high, i + 1);
-        reader->flags = flags;
-        reader->generation = generation;
-        bus_store_release(&reader->position, position);
-        bus_store_release(&reader->pins, 0);
-        bus_store32_release(&reader->owner, (uint32_t)client + 1);
-        return reader;
-    }
-    return NULL;
-}
-
-int bus_readers_reap(bus_partition *control, int client, uint64_t generation) {
-    uint64_t high = bus_load_acquire(&control->readers_high);
-    int freed = 0;
-    if (high > BUS_READERS) high = BUS_READERS;
-    for (uint64_t i = 0; i < high; i++) {
-        bus_reader *reader = &control->readers[i];
-        if (reader->owner != (uint32_t)client + 1 || reader->generation != generation) continue;
-        bus_store32_release(&reader->owner, 0);
-        freed++;
-    }
-    return freed;
 }

@@ -66,11 +66,6 @@ int bus_slot_of(const bus_partition *control, uint64_t number);
 int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number);
 void bus_unpin(bus_reader *reader, int slot);
 
-/* Under the lock: a free reader slot is filled (NULL: there is none), those of a dead client are
- * freed (returns how many). `client` is a client slot. */
-bus_reader *bus_reader_attach(bus_partition *control, int client, uint64_t generation,
-                              uint32_t flags, uint64_t position);
-int bus_readers_reap(bus_partition *control, int client, uint64_t generation);
 int bus_is_pinned(const bus_partition *control, int slot);
 
 void bus_segment_begin(bus_segment *segment, const bus_partition *control, uint64_t number,

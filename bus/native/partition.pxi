@@ -1,7 +1,8 @@
 # What only the broker and the replica do with a partition.
 
-#: The broker and the replica never hold the lock for long; who does is stopped.
-cdef int64_t SUPERVISOR_LOCK_NS = 5_000_000_000
+#: The broker's wait for a lock that others hold for microseconds. It serves everybody, so it never
+#: waits longer: what it could not do it tries again at its next tick.
+cdef int64_t BROKER_LOCK_NS = 50_000_000
 
 
 cdef int create_segment_file(int hot_fd, str name, uint64_t size) except -1:
@@ -71,6 +72,28 @@ cdef class Partition(HotLog):
         bus_fence_full()
         _os.rename(temporary, temporary[:-4], src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
 
+    # ---- the broker: its way to the lock
+
+    cdef int lock_shortly(self) except -1:
+        """Takes the lock, or raises LockTimeoutError after an instant.
+
+        A holder that was waited for in vain is not waited for again: it is stopped.
+        """
+        cdef bus_lock_result result = bus_lock_nowait(&self.control.lock)
+        cdef uint32_t tid
+        cdef int64_t patience = BROKER_LOCK_NS
+        if result != BUS_LOCK_TAKEN:
+            tid = bus_lock_owner(&self.control.lock)
+            if result == BUS_LOCK_BUSY and tid != 0 and tid == self.stuck_tid:
+                patience = 0
+            try:
+                self.lock_slowly(result, bus_now_ns() + patience, BROKER_LOCK_NS)
+            except _errors.LockTimeoutError:
+                self.stuck_tid = tid
+                raise
+        self.stuck_tid = 0
+        return 0
+
     # ---- the broker: files of the ring
 
     def add_segment(self, uint64_t serial, uint64_t size, uint64_t number, uint64_t base_offset,
@@ -89,7 +112,7 @@ cdef class Partition(HotLog):
 
     def spare_wanted(self, uint64_t need=0):
         """Bytes of the hot file that the ring lacks, or 0; `need`: what a producer waits for."""
-        self.lock(SUPERVISOR_LOCK_NS)
+        self.lock_shortly()
         try:
             return bus_ring_wanted(self.control, need)
         finally:
@@ -101,7 +124,7 @@ cdef class Partition(HotLog):
 
     def add_spare(self, uint64_t serial, uint64_t size):
         """Puts an existing, allocated hot file into a free slot; wakes who waits for room."""
-        self.lock(SUPERVISOR_LOCK_NS)
+        self.lock_shortly()
         try:
             if bus_ring_add(self.control, serial, size) != 0:
                 raise _errors.NoSpaceError("all ring slots of the partition are in use")
@@ -113,7 +136,7 @@ cdef class Partition(HotLog):
         """Takes useless files out of the ring; returns their serials, for unlinking."""
         cdef uint64_t serial
         serials = []
-        self.lock(SUPERVISOR_LOCK_NS)
+        self.lock_shortly()
         try:
             while True:
                 serial = bus_ring_drop_surplus(self.control, need)
@@ -131,7 +154,7 @@ cdef class Partition(HotLog):
         if not self.writing:
             self.start_writing()
         while status == BUS_NEED_MAP:
-            self.lock(SUPERVISOR_LOCK_NS)
+            self.lock_shortly()
             status = bus_log_roll(&self.log, 1, &out)
             self.unlock()
             if status == BUS_NEED_MAP:
@@ -142,7 +165,7 @@ cdef class Partition(HotLog):
 
     def retire_before(self, uint64_t offset):
         """Takes sealed segments wholly below the offset out of the hot window."""
-        self.lock(SUPERVISOR_LOCK_NS)
+        self.lock_shortly()
         bus_log_retire_before(self.control, offset)
         self.unlock()
         self.ring_space()
@@ -165,23 +188,42 @@ cdef class Partition(HotLog):
         bus_store_release(&self.control.offset_limit, offset)
         self.ring_space()
 
+    def fence(self):
+        """No offset may be given out; when this returns, every append that saw another limit is
+        through. Raises LockTimeoutError if one is in the hands of a stopped process."""
+        self.set_offset_limit(0)
+        self.lock_shortly()
+        self.unlock()
+
     def set_log_start(self, uint64_t offset):
         bus_store_release(&self.control.log_start_offset, offset)
 
     def mark_deleted(self):
-        """Tells every attached client that the topic is gone."""
-        self.lock(SUPERVISOR_LOCK_NS)
+        """Tells every attached client that the topic is gone.
+
+        When it returns, no append will succeed any more. Raises LockTimeoutError if one is in the
+        hands of a stopped process; all others are told nevertheless.
+        """
+        # Only the broker writes the flags, so this needs no lock; the lock is for the appends that
+        # saw the flags before.
         bus_store32_release(&self.control.flags, self.control.flags | BUS_FLAG_DELETED)
-        self.unlock()
         self.ring_data()
         self.ring_durable()
         self.ring_space()
+        self.lock_shortly()
+        self.unlock()
 
-    def reap_readers(self, int client_slot, uint64_t generation):
-        """Frees the reader slots of a client that is proven dead; returns how many there were."""
+    def reap_readers(self, int client_slot, uint64_t generation, *, bint claims=False):
+        """Frees the reader slots of a client that is proven dead; returns how many there were.
+
+        claims: the caller holds the client's byte, so that nobody else can be in that slot: what
+        the client had only claimed is freed as well. Raises LockTimeoutError.
+        """
         cdef int freed
-        self.lock(SUPERVISOR_LOCK_NS)
-        freed = bus_readers_reap(self.control, client_slot, generation)
+        if not bus_reader_has(self.control, client_slot):
+            return 0 # the dead attach no more
+        self.lock_shortly()
+        freed = bus_readers_reap(self.control, client_slot, generation, claims)
         self.unlock()
         if freed:
             self.ring_space()

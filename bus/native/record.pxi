@@ -9,16 +9,14 @@ cdef class ReaderSlot:
     cdef object owner   # keeps the client attached, and so its lock held, while pins live
 
     def __init__(self, HotLog log, uint64_t generation, bint must_wait, uint64_t position, owner):
+        self.slot = bus_reader_attach(log.control, log.client_slot, generation,
+                                      1 if must_wait else 0, position)
+        if self.slot == NULL:
+            raise _errors.TooManyClientsError(
+                f"all {BUS_READERS} reader slots of {log.name} are in use; close consumers")
         self.born = forks
         self.log = log
         self.owner = owner
-        log.lock(SUPERVISOR_LOCK_NS)
-        self.slot = bus_reader_attach(log.control, log.client_slot, generation,
-                                      1 if must_wait else 0, position)
-        log.unlock()
-        if self.slot == NULL:
-            raise _errors.TooManyClientsError(
-                f"all {BUS_READERS} reader slots of the partition are in use; close consumers")
 
     def __dealloc__(self):
         self.release()

@@ -1,6 +1,7 @@
 #include "ring.h"
 
 #include "atomics.h"
+#include "reader.h"
 
 static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t at_most(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -54,10 +55,11 @@ static enum bus_append_status may_retire(const bus_partition *control, int slot,
     if (flags & BUS_FLAG_REPLICATED) /* beyond the end: then the end frame is on disk as well */
         return bus_durable_end(control) > end ? BUS_APPENDED : BUS_WAIT_REPLICA;
     if (flags & BUS_FLAG_DROP) return BUS_APPENDED;
-    uint64_t high = at_most(bus_load_acquire(&control->readers_high), BUS_READERS);
+    uint64_t high = bus_readers_high(control);
     for (uint64_t i = 0; i < high; i++) {
         const bus_reader *reader = &control->readers[i];
-        if (bus_load32_acquire(&reader->owner) == 0 || !(reader->flags & 1)) continue;
+        if (!bus_reader_attached(reader)) continue;
+        if (!(bus_load32_relaxed(&reader->flags) & 1)) continue;
         if (bus_load_acquire(&reader->position) >= end) continue;
         out->detail = i;
         return BUS_WAIT_READER;
@@ -67,10 +69,10 @@ static enum bus_append_status may_retire(const bus_partition *control, int slot,
 
 /* Records that an attached reader had not read when overflow=drop overwrote them. */
 static void count_dropped(bus_partition *control, const bus_ring_slot *old) {
-    uint64_t high = at_most(bus_load_acquire(&control->readers_high), BUS_READERS);
+    uint64_t high = bus_readers_high(control);
     for (uint64_t i = 0; i < high; i++) {
         uint64_t position = bus_load_acquire(&control->readers[i].position);
-        if (bus_load32_acquire(&control->readers[i].owner) && position < old->end_offset)
+        if (bus_reader_attached(&control->readers[i]) && position < old->end_offset)
             control->dropped_records += old->end_offset - at_least(position, old->base_offset);
     }
 }

@@ -111,19 +111,26 @@ cdef class Mapping:
                 MADV_POPULATE_WRITE if self.writable else MADV_POPULATE_READ)
 
 
+cdef object lock_timeout(bus_mutex *lock, int64_t waited_ns, str what, Table control):
+    """The error of who waited in vain: it names the process that holds the lock, and its state."""
+    from bus import holder # here, because it looks at shared tables through this module
+    cdef uint32_t tid = bus_lock_owner(lock)
+    return _errors.LockTimeoutError(
+        holder.explain_lock(what, tid, waited_ns // MS, control), owner_tid=tid,
+        owner_pid=holder.look_at(tid).pid)
+
+
 cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline,
-                       str what) except -1:
+                       int64_t waited_ns, str what, Table control) except -1:
     """Goes on where bus_lock_nowait ended: BUS_LOCK_TAKEN or BUS_LOCK_OWNER_DIED, taken either way.
 
-    The GIL is released while waiting.
+    The GIL is released while waiting. waited_ns and control are for the message of the error.
     """
     cdef int64_t part
     while result == BUS_LOCK_BUSY:
         part = slice_until(deadline, SLICE_NS)
         if part == 0:
-            raise _errors.LockTimeoutError(
-                f"{what} is locked by thread {bus_lock_owner(lock)}, which does not let go: it is "
-                "stopped or very slow; continue or kill it")
+            raise lock_timeout(lock, waited_ns, what, control)
         with nogil:
             result = bus_lock_wait(lock, part)
         if result == BUS_LOCK_BUSY:
@@ -166,13 +173,19 @@ cdef class Table:
     def lock(self, timeout_ms):
         """Takes the mutex. True: its holder died; repair what it guards, then call repaired()."""
         return BUS_LOCK_OWNER_DIED == wait_for_lock(
-            self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms), "a shared table")
+            self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms),
+            0 if timeout_ms is None else <int64_t>(timeout_ms * MS), "a shared table", None)
 
     def repaired(self):
         bus_lock_repaired(self.mutex)
 
     def unlock(self):
         bus_unlock(self.mutex)
+
+    @property
+    def is_free(self):
+        """True if nobody holds the mutex, and nobody has died in it since it was last taken."""
+        return bus_lock_is_free(self.mutex)
 
     @property
     def owner_tid(self):

@@ -10,7 +10,8 @@ import pytest
 from bus.errors import CommitFailedError, LockTimeoutError
 from bus.group import GroupMembership
 from bus.group_admin import describe_group, mark_deleted, reset_offsets
-from bus.members import MemberTable, death_probe
+from bus.liveness import death_probe
+from bus.members import MemberTable
 from tests.groups.rig import GROUP, DyingTable, Rig, child, poll, settle
 from tests.waiting import eventually
 

@@ -3,6 +3,7 @@
 
 #include "atomics.h"
 #include "check.h"
+#include "reader.h"
 #include "ring.h"
 #include "stage.h"
 
@@ -18,11 +19,7 @@ static enum bus_append_status append_segments(stage *stage, bus_log *log, uint64
 }
 
 static bus_reader *attach_reader(stage *stage, uint64_t index, uint32_t flags) {
-    bus_reader *reader = &stage->control->readers[index];
-    reader->flags = flags;
-    bus_store32_release(&reader->owner, (uint32_t)index + 1);
-    if (stage->control->readers_high <= index) stage->control->readers_high = index + 1;
-    return reader;
+    return bus_reader_attach(stage->control, (int)index, 1, flags, 0);
 }
 
 static void a_dropping_ring_stays_within_its_bytes_and_recycles(void) {
@@ -74,10 +71,27 @@ static void a_lossless_ring_waits_for_its_slowest_reader(void) {
     bus_appended out;
     bus_record record = stage_record(large, LARGE);
     CHECK_EQUAL(stage_append(&stage, &log, &record, 1, &out), BUS_WAIT_READER);
-    CHECK_EQUAL(out.detail, 3);
+    CHECK_EQUAL(out.detail, (uint64_t)(slow - stage.control->readers));
     CHECK_EQUAL(stage_log_end(&stage), end);
     bus_store_release(&slow->position, end);
     CHECK_EQUAL(append_segments(&stage, &log, 3), BUS_APPENDED);
+    stage_close(&stage);
+}
+
+static void a_place_that_is_only_claimed_holds_nobody_up_and_is_reaped_by_the_broker_alone(void) {
+    stage stage;
+    stage_open(&stage, (stage_options){0});
+    bus_log log = stage_log(&stage);
+    bus_reader *dead = attach_reader(&stage, 5, 1);
+    bus_store_release(&dead->pins, UINT64_MAX); /* what the owner before has left */
+    bus_store32_release(&dead->owner, BUS_READER_CLAIMED | 6);
+    CHECK_EQUAL(append_segments(&stage, &log, 50), BUS_APPENDED);
+    CHECK(bus_reader_has(stage.control, 5));
+    CHECK_EQUAL(bus_readers_reap(stage.control, 5, 1, 0), 0);
+    CHECK(attach_reader(&stage, 7, 0) != dead);
+    CHECK_EQUAL(bus_readers_reap(stage.control, 5, 1, 1), 0);
+    CHECK(!bus_reader_has(stage.control, 5));
+    CHECK(attach_reader(&stage, 7, 0) == dead);
     stage_close(&stage);
 }
 
@@ -108,6 +122,8 @@ const check_test ring_tests[] = {
     {"a_pinned_segment_never_changes", a_pinned_segment_never_changes},
     {"a_pin_that_comes_too_late_is_refused", a_pin_that_comes_too_late_is_refused},
     {"a_lossless_ring_waits_for_its_slowest_reader", a_lossless_ring_waits_for_its_slowest_reader},
+    {"a_place_that_is_only_claimed_holds_nobody_up_and_is_reaped_by_the_broker_alone",
+     a_place_that_is_only_claimed_holds_nobody_up_and_is_reaped_by_the_broker_alone},
     {"a_replicated_ring_waits_for_the_watermark", a_replicated_ring_waits_for_the_watermark},
     {"a_record_larger_than_a_segment_gets_a_file_of_its_own",
      a_record_larger_than_a_segment_gets_a_file_of_its_own},

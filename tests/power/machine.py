@@ -21,9 +21,9 @@ from bus.directory import BROKER_LOCK, RUNTIME_FILE, BusDirectory, Runtime, boot
 from bus.groups import Groups
 from bus.hotdir import open_or_create
 from bus.inventory import Inventory
-from bus.open_partition import OpenPartition
 from bus.log import PartitionReader
 from bus.native.core import Bells, Partition, ProducerCore, Route
+from bus.open_partition import OpenPartition
 from bus.operations import Operations
 from bus.replica import Follower
 from bus.structs import TopicPartition

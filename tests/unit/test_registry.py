@@ -27,7 +27,11 @@ class Bench:
         self.control.store_release(LAYOUT["bus_control.next_generation"], 1)
         self.reaped: list[tuple[int, int]] = []
         hot = cast(Any, SimpleNamespace(control=self.control))
-        self.registry = Registry(directory, hot, lambda *client: self.reaped.append(client))
+        self.registry = Registry(directory, hot, self._reap)
+
+    def _reap(self, slot: int, generation: int) -> bool:
+        self.reaped.append((slot, generation))
+        return True
 
 
 @pytest.fixture

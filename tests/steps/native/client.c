@@ -9,6 +9,7 @@
 #include "atomics.h"
 #include "fault.h"
 #include "lock.h"
+#include "reader.h"
 
 #define LOCK_NS ((int64_t)5 * 1000000000)
 
@@ -71,11 +72,7 @@ enum bus_append_status client_roll(arena *arena) {
 }
 
 bus_reader *client_attach(arena *arena, int client, int must_wait, uint64_t position) {
-    bus_partition *control = arena->control;
-    client_lock(arena);
-    bus_reader *reader = bus_reader_attach(control, client, 1, (uint32_t)must_wait, position);
-    client_unlock(arena);
-    return reader;
+    return bus_reader_attach(arena->control, client, 1, (uint32_t)must_wait, position);
 }
 
 void client_detach(arena *arena, bus_reader *reader) {
@@ -99,7 +96,7 @@ void client_tend(arena *arena, uint64_t need) {
 
 int client_reap(arena *arena, int client) {
     client_lock(arena);
-    int freed = bus_readers_reap(arena->control, client, 1);
+    int freed = bus_readers_reap(arena->control, client, 1, 1);
     client_unlock(arena);
     return freed;
 }
