@@ -13,11 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
-from bus import __version__
 from bus.config import BrokerConfig
 from bus.control import Request
 from bus.daemon import take_broker_lock
-from bus.directory import BROKER_LOCK, RUNTIME_FILE, BusDirectory, Runtime, boot_id
+from bus.directory import BROKER_LOCK, RUNTIME_FILE, BusDirectory, Runtime
 from bus.groups import Groups
 from bus.hotdir import open_or_create
 from bus.inventory import Inventory
@@ -91,18 +90,7 @@ class Machine:
         self.inventory.open_all()
         self.groups = Groups(self.directory, self.hot, bells, self.inventory.catalog)
         self.groups.open_all()
-        self.hot.take_over(epoch)
-        runtime = Runtime(
-            hot_dir=str(self.hot.path),
-            epoch=epoch,
-            pid=os.getpid(),
-            boot_id=boot_id(),
-            hot_id=self.hot.hot_id,
-            started="",
-            version=__version__,
-        )
-        self.directory.write_runtime(runtime)
-        self.hot.publish()
+        runtime = self.hot.take_over(self.directory, epoch, autostarted=False)
         self._operations = self._make_operations(runtime)
         self._appender = Appender(self.hot.control, self.inventory)
         self.commits = {
