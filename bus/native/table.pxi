@@ -135,6 +135,9 @@ cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline
             result = bus_lock_wait(lock, part)
         if result == BUS_LOCK_BUSY:
             PyErr_CheckSignals()
+            if control is not None and (<bus_control *>control.mapping.base).stopping > 1:
+                raise _errors.BrokerNotRunningError( # nobody may ever give back what is spoiled
+                    f"{what} is being left with its hot directory, whose pages were overwritten")
     if result == BUS_LOCK_LOST:
         raise _errors.CorruptSegmentError(
             f"the lock of {what} is unusable: its shared memory was overwritten; restart the bus")
