@@ -44,14 +44,14 @@ def _read(consumer: bus.Consumer, where: bus.TopicPartition) -> tuple[int, int, 
 
 def unfinished(admin: bus.Admin, prefix: str) -> list[str]:
     """What is not durable yet, and which group has not read everything; empty when all is done."""
-    ends = {}
+    ends, starts = {}, {}
     lazy = []
     for topic in admin.describe_topics():
         if not topic["name"].startswith(prefix):
             continue
         for one in topic["partitions"]:
             where = bus.TopicPartition(topic["name"], one["partition_index"])
-            ends[where] = one["log_end_offset"]
+            ends[where], starts[where] = one["log_end_offset"], one["log_start_offset"]
             if topic["configs"]["durability"] == "replicated" and (
                 one["high_watermark"] < one["log_end_offset"]
             ):
@@ -59,11 +59,11 @@ def unfinished(admin: bus.Admin, prefix: str) -> list[str]:
     for group in [one["group_id"] for one in admin.list_groups()]:
         if group.startswith(prefix):
             committed = admin.list_group_offsets(group)[group]
-            lazy += [
-                f"{group} has committed {place.offset} of {ends[where]} in {where}"
-                for where, place in committed.items()
-                if where in ends and place.offset < ends[where]
-            ]
+            for where in [one for one in ends if one in committed or "churn" not in one.topic]:
+                place = committed.get(where)
+                reached = max(place.offset if place else 0, starts[where])
+                if reached < ends[where]:
+                    lazy.append(f"{group} has committed {reached} of {ends[where]} in {where}")
     return lazy
 
 

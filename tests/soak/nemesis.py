@@ -1,8 +1,11 @@
 """Does harm, writes down what it did, and heals it."""
 
 import contextlib
+import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from bus.autostart import environment
 from bus.directory import BusDirectory
 from bus.errors import BusError
 from tests.bad_input.places import fill
@@ -23,6 +27,8 @@ from tests.waiting import eventually
 
 #: A bus that is stopped has so long to end, in seconds: its own limit is 30.
 STOP_S: Final = 60.0
+#: Of the brokers that are not left to the clients to start: retention is at work all the time.
+_CONFIG: Final = {"retention_check_ms": 1000}
 
 
 class Nemesis:
@@ -87,6 +93,8 @@ class Nemesis:
     def _kill(self, action: Action) -> str | None:
         targets = list({one.pid: one for one in self._targets(action.roles)}.values())
         self._end(targets)
+        if BROKER in action.roles:
+            serve(self._path)
         return ", ".join(action.roles) if targets else None
 
     def _end(self, targets: list[psutil.Process]) -> None:
@@ -146,6 +154,22 @@ class Nemesis:
         cut_power(self._path)
         self._diary.write(LOSS, "reboot", began)
         return "all"
+
+
+def serve(path: Path) -> None:
+    """A broker with short times, unless a client was faster, or the disk is full."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "bus.supervisor", str(path), "--autostarted"]
+    with (path.parent.parent / "served.log").open("ab") as log:
+        subprocess.run(
+            [*command, "--config", json.dumps(_CONFIG)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            start_new_session=True,
+            check=False,
+        )
 
 
 def cut_power(path: Path) -> None:

@@ -16,7 +16,7 @@ _SMALL: Final = {"segment.bytes": 1 << 20, "hot.bytes": 4 << 20}
 #: Partitions and configs of the topics of each round. `shrinks` is for the judge alone.
 TOPICS: Final[Mapping[str, tuple[int, Mapping[str, Any]]]] = {
     "plain": (2, _SMALL),
-    "keeps": (2, _SMALL | {"retention.bytes": 3 << 20}),
+    "keeps": (2, _SMALL | {"retention.bytes": 1 << 20}),
     "shrinks": (1, _SMALL | {"shrinks": True}),
     "block": (1, _SMALL | {"durability": "memory", "overflow": "block"}),
     "drop": (1, _SMALL | {"durability": "memory", "overflow": "drop"}),

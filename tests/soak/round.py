@@ -11,13 +11,14 @@ from typing import Final
 import bus
 from bus.check import check_directory
 from bus.errors import BusError
+from tests.broker.rig import status
 from tests.buses import bus_ids, bus_processes, shared_objects, stop_bus
 from tests.soak.analysis import History, Violation, judge
 from tests.soak.analysis.facts import AFTER_A_POWER_CUT, AFTER_A_STOP, AT_THE_END
 from tests.soak.audit import forget, note_commits, read_logs, unfinished
 from tests.soak.fleet import Fleet
 from tests.soak.history import ACTION, TOPIC, Diary, events
-from tests.soak.nemesis import Nemesis, cut_power
+from tests.soak.nemesis import Nemesis, cut_power, serve
 from tests.soak.plan import (
     CHURNER,
     CONSUMER,
@@ -106,6 +107,7 @@ class Round:
         return self.result
 
     def _make_topics(self, diary: Diary) -> None:
+        serve(self._path)
         with bus.Admin(self._path, client_id="maker") as admin:
             forget(admin, "r")
             for kind, name in topic_names(self._number).items():
@@ -150,8 +152,7 @@ class Round:
                 self._wrong.append(Violation("unread", f"not done after {DRAIN_S} s: {lazy}"))
             fleet.end(CONSUMER, REPLAYER, OBSERVER)
             note_commits(admin, diary, self._prefix)
-            status = admin.describe_cluster()
-        self.result.counters.update(status.get("counters", {}))
+        self.result.counters.update(status(self._path)["counters"])
 
     def _audit(self, diary: Diary) -> None:
         """The logs as they are, after a stop or a loss of all memory, and what is left behind."""

@@ -233,13 +233,14 @@ class _Passes:
 
 def _unread(history: History) -> Iterator[Violation]:
     """`final` tells where the logs end, the last looks at the groups how far they came."""
-    ends = {one.where: one.end for one in history.finals if one.which == AT_THE_END}
+    finals = {one.where: one for one in history.finals if one.which == AT_THE_END}
     last: dict[Key, int] = {}
     for sample in sorted(history.samples, key=lambda one: one.asked):
         last[sample.group, sample.where] = sample.offset
     for key, offset in last.items():
-        end = ends.get(key[1], 0)
-        if offset < end:
+        final = finals.get(key[1])
+        end = final.end if final is not None else 0
+        if final is not None and max(offset, final.start) < end:
             text = f"{_named(key)}: committed {offset} at last, the log ends at {end}"
             yield Violation("unread", text, key[1], offset)
 
