@@ -24,7 +24,7 @@ import posix_ipc
 
 from bus.config import CLIENT_ID_BYTES_MAX, CLIENTS_MAX, check_client_id
 from bus.directory import BusDirectory
-from bus.errors import DirectoryError, TooManyClientsError
+from bus.errors import CorruptSegmentError, DirectoryError, TooManyClientsError
 from bus.files import explained
 from bus.forks import drop_in_child
 from bus.native.core import LAYOUT, Bells, Table
@@ -236,8 +236,13 @@ def _unlink_doorbell(control: Table, slot: int) -> None:
         posix_ipc.unlink_semaphore(Bells(control).name(slot))
 
 
-def _create_doorbell(control: Table, slot: int) -> None:
+def _create_doorbell(control: Table, slot: int, bus_id_hex: str) -> None:
     name = Bells(control).name(slot)
+    if not name.startswith(f"/bus-{bus_id_hex}-"):  # nobody would ever find it to unlink it
+        raise CorruptSegmentError(
+            f"bus.ctl names another bus than {bus_id_hex}: it was overwritten; the broker makes a"
+            " new one"
+        )
     try:
         with explained(f"the semaphore {name} in /dev/shm"):
             posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
@@ -268,7 +273,7 @@ class ClientSlot:
         taken = cls(control, directory.open_clients_lock())
         try:
             taken._lock_any(directory)
-            taken._fill(role, client_id)
+            taken._fill(role, client_id, directory.bus_id_hex)
         except BaseException:
             taken.after_fork()
             raise
@@ -289,7 +294,7 @@ class ClientSlot:
             " and consumers (`bus status` lists them)"
         )
 
-    def _fill(self, role: int, client_id: str) -> None:
+    def _fill(self, role: int, client_id: str, bus_id_hex: str) -> None:
         control, at = self._control, _at(self.slot)
         _unlink_doorbell(control, self.slot)  # of a taker that died before state 1
         me = Process.current()
@@ -301,7 +306,7 @@ class ClientSlot:
         control.store32_release(at + _ROLE, role)
         name = client_id.encode().ljust(CLIENT_ID_BYTES_MAX + 1, b"\0")
         control.view[at + _CLIENT_ID : at + _CLIENT_ID + len(name)] = name
-        _create_doorbell(control, self.slot)
+        _create_doorbell(control, self.slot, bus_id_hex)
         # pairs with the acquire load in client_row: who sees the state sees the whole slot
         control.store32_release(at + _STATE, STATE_ATTACHED)
 

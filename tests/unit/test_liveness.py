@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bus import liveness
 from bus.directory import BusDirectory
-from bus.errors import BusConfigurationError, TooManyClientsError
+from bus.errors import BusConfigurationError, CorruptSegmentError, TooManyClientsError
 from bus.liveness import (
     ROLE_CONSUMER,
     ROLE_PRODUCER,
@@ -282,3 +282,10 @@ def test_a_child_that_releases_its_parents_slot_frees_nothing(directory, control
     assert client_row(control, taken.slot).attached
     assert not is_dead(fds[0], taken.slot)
     taken.release()
+
+
+def test_no_doorbell_is_made_under_the_id_of_another_bus(directory, control):
+    control.store_release(LAYOUT["bus_control.bus_id"], 0xDEADBEEF)
+    with pytest.raises(CorruptSegmentError, match="it was overwritten"):
+        ClientSlot.take(directory, control, ROLE_CONSUMER, "me")
+    assert not [name for name in os.listdir("/dev/shm") if "00000000deadbeef" in name]
