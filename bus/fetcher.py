@@ -152,13 +152,17 @@ class Fetcher:
             self._follow_topics(self._existing(self.subscription.matching(names)))
 
     def _existing(self, names: Collection[str]) -> dict[str, Topic]:
-        """The topics of these names. One that is new to us is created, a deleted one is not."""
+        """The topics of these names. One that was asked for by name and is new to us is created.
+
+        A deleted one is not, nor one that a pattern has found: it may be deleted since we looked.
+        """
         found = {}
         for name in sorted(names):
+            is_new = self.subscription.pattern is None and name not in self._met
             try:
-                found[name] = self.client.topic(name, create=name not in self._met)
+                found[name] = self.client.topic(name, create=is_new)
             except UnknownTopicOrPartitionError as error:
-                if name not in self._met:
+                if is_new:
                     raise
                 logger.warning("%s; it is read again when it is there again", error)
             self._met.add(name)

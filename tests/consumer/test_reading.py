@@ -51,6 +51,21 @@ def test_latest_is_the_end_at_the_time_of_subscribing(topic: Path, producer: bus
         assert values(consumer.poll(1000)) == [b"new"]
 
 
+def test_a_pattern_does_not_bring_back_a_topic_that_was_deleted_while_it_looked(
+    bus_dir: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_topic(bus_dir, "x-1")
+    with reader(bus_dir) as consumer:
+        client = consumer._fetcher.client
+        before = client.topics()
+        ask(bus_dir, "delete_topics", names=["x-1"])
+        monkeypatch.setattr(client, "topics", lambda: before)
+        consumer.subscribe(pattern="^x-")
+        assert consumer.poll(10) == {}
+        assert consumer.assignment() == set()
+    assert ask(bus_dir, "topics")["topics"] == []
+
+
 def test_a_pattern_reads_topics_that_come_later_and_none_that_are_internal(
     topic: Path, producer: bus.Producer
 ) -> None:
