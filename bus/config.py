@@ -315,6 +315,8 @@ class BrokerConfig:
     topic: TopicConfig = field(default_factory=TopicConfig)
     #: pause between two looks at what has grown too old or too large
     retention_check_ms: int = 30_000
+    #: pause between two looks whether shared pages were written over; at least the tick of 1 s
+    page_check_ms: int = 1000
     #: partitions that share one replica process
     partitions_per_replica: int = 1
     #: an autostarted broker ends when no client has been attached for so long
@@ -328,8 +330,9 @@ class BrokerConfig:
 
     def __post_init__(self) -> None:
         check_partitions(self.num_partitions)
-        for name in ("retention_check_ms", "partitions_per_replica", "offsets_sync_ms"):
+        for name in ("retention_check_ms", "page_check_ms", "offsets_sync_ms"):
             self._check_number(name, least=1)
+        self._check_number("partitions_per_replica", least=1)
         for name in ("linger_s", "stop_timeout_s"):
             self._check_number(name, least=0)
 

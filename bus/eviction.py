@@ -9,13 +9,13 @@ Whoever wrote into the old one has only that.
 
 import logging
 import os
-import select
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from bus.autostart import is_readable
 from bus.errors import BusError
 from bus.guard import Spoiled
 from bus.incidents import Incident, Incidents
@@ -95,6 +95,6 @@ def _kill(pid: int) -> bool:
     try:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        return bool(select.select([pidfd], [], [], KILL_TIMEOUT_S)[0])
+        return is_readable(pidfd, KILL_TIMEOUT_S)
     finally:
         os.close(pidfd)

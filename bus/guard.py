@@ -26,6 +26,8 @@ from bus.rings import control_file_name
 
 #: Control pages looked at in one round.
 PAGES_A_ROUND: Final = 64
+#: a look that is due in so many seconds is not put off to the broker's next tick
+SLACK_S: Final = 0.5
 
 _PAGE: Final = Fields(
     "bus_partition",
@@ -68,14 +70,29 @@ class Guard:
     """Compares the shared pages of one hot directory with what its broker knows."""
 
     def __init__(
-        self, hot: HotDirectory, inventory: Inventory, registry: Registry, epoch: int
+        self,
+        hot: HotDirectory,
+        inventory: Inventory,
+        registry: Registry,
+        epoch: int,
+        pause_s: float,
     ) -> None:
+        """`pause_s`: between two looks, in seconds."""
         self._hot = hot
         self._inventory = inventory
         self._registry = registry
         self._epoch = epoch
         self._identity = bytes(hot.control.view[: _identity_bytes()])
         self._turn = 0
+        self._pause_s = pause_s
+        self._next_s = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """True, once, when the pause since the last time is over. `now` is monotonic."""
+        if now < self._next_s:
+            return False
+        self._next_s = now + self._pause_s - SLACK_S
+        return True
 
     def look(self, *, everywhere: bool = False) -> list[Spoiled]:
         """What is wrong in bus.ctl and in the next few control pages, or in all of them."""

@@ -44,6 +44,8 @@ FOREVER_MS: Final = 365 * 86_400_000.0
 _SLICE_MS: Final = 200.0
 #: so long a send waits for a bus that leaves a spoiled hot directory, in seconds
 _MOVE_S: Final = 10.0
+#: the broker looks at the shared pages every second, and has noticed by then
+_NOTICE_S: Final = 2.5
 #: the broker syncs the files of a new topic: it has at least so long, whatever max_block_ms is
 _TOPIC_S_MIN: Final = 1.0
 
@@ -172,9 +174,8 @@ class Producer(ProducerCore):
     def _follow_move(self, error: BusError) -> bool:
         """True if the record is to be sent again, because the bus left what `error` speaks of."""
         patience_s = min(self._patience_s, _MOVE_S)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + min(patience_s, _NOTICE_S)
         while not self._client.moving and self._client.attachments == self._attachments:
-            # The broker looks at the shared pages every second.
             if not isinstance(error, CorruptSegmentError) or time.monotonic() >= deadline:
                 return False
             time.sleep(PAUSE_S)

@@ -7,7 +7,6 @@ listens on `guests.sock`, the one thing in there that others can open. Else all 
 
 import logging
 import os
-import select
 import selectors
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from bus.address import GUESTS_SOCKET
-from bus.autostart import environment
+from bus.autostart import environment, is_readable
 from bus.directory import BusDirectory
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident, Incidents
@@ -126,7 +125,7 @@ class Sharing:
         if self._process is not None:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 signal.pidfd_send_signal(self._pidfd, number)
-                if select.select([self._pidfd], [], [], END_TIMEOUT_S)[0]:
+                if is_readable(self._pidfd, END_TIMEOUT_S):
                     break
             self._forget()
         with suppress(FileNotFoundError):

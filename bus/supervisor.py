@@ -131,7 +131,8 @@ class Supervisor:
         self._signals = SignalBell(self._selector, STOP_SIGNALS, self._on_signal)
         gc.collect()
         self._keeper.add([partition for partition in partitions if partition.is_replicated])
-        self._guard = Guard(self._hot, self._inventory, self._registry, self.epoch)
+        pause_s = self._config.page_check_ms / 1000
+        self._guard = Guard(self._hot, self._inventory, self._registry, self.epoch, pause_s)
         self._counts = self._hot.incidents.counts()
         listener_fd = inheritance.listener_fd if inheritance else control.listen(directory).detach()
         self._listener = socket.socket(fileno=listener_fd)
@@ -189,7 +190,7 @@ class Supervisor:
                 self._take_turn()
             except Exception:
                 # Memory that anybody may write to can make anything fail; then it must be seen.
-                if not self._move_if_spoiled():
+                if not self._move_if_spoiled(everywhere=True):
                     raise
                 logger.exception("the broker goes on in a new hot directory")
         if self._spoiled:
@@ -219,7 +220,7 @@ class Supervisor:
         return max(0.0, min(due))
 
     def _tick(self, now: float) -> None:
-        if self._spoiled or (self._stop_deadline_s is None and self._move_if_spoiled()):
+        if self._spoiled or (self._guard.is_due(now) and self._move_if_spoiled()):
             return  # nothing in that hot directory is to be believed
         self._counts = self._hot.incidents.counts()
         self._registry.probe_all()
@@ -271,10 +272,10 @@ class Supervisor:
 
     # --------------------------------------------------------------------------------- moving
 
-    def _move_if_spoiled(self) -> bool:
+    def _move_if_spoiled(self, *, everywhere: bool = False) -> bool:
         """Begins to leave the hot directory if its pages were overwritten; True if so."""
-        spoiled = tuple(self._guard.look())
-        if not spoiled or self._spoiled:
+        spoiled = tuple(self._guard.look(everywhere=everywhere))
+        if not spoiled or self._spoiled or self._stop_deadline_s is not None:
             return bool(self._spoiled)
         for one in spoiled:
             logger.error("%s was overwritten: %s", self._hot.path / one.file, one.what)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -11,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from bus.autostart import is_readable
 
 Report = Callable[[Any], None]
 Body = Callable[[Report], None]
@@ -37,7 +38,7 @@ class Child:
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._reader], [], [], left)[0]:
+            if left <= 0 or not is_readable(self._reader, left):
                 raise AssertionError(f"child {self.pid} said nothing for {timeout_s} s")
             data = os.read(self._reader, 1 << 16)
             if not data:

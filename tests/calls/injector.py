@@ -10,7 +10,6 @@ import itertools
 import json
 import logging
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from bus import autostart, supervisor
+from bus.autostart import is_readable
 
 #: In a report: every call is told, or none.
 EVERYTHING, NOTHING = -1, -2
@@ -203,7 +203,7 @@ class TracedBroker:
         """Waits that long at most for the end of the broker process."""
         if not self.is_ready() or self._pidfd < 0:
             return True
-        return bool(select.select([self._pidfd], [], [], seconds)[0])
+        return is_readable(self._pidfd, seconds)
 
     def log(self) -> str:
         """What the processes wrote, up to now."""

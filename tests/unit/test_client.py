@@ -3,12 +3,12 @@
 import contextlib
 import gc
 import os
-import select
 import signal
 import threading
 
 import pytest
 
+from bus.autostart import is_readable
 from bus.client import Client
 from bus.config import TopicConfig
 from bus.control import ControlClient
@@ -44,7 +44,7 @@ def kill_broker(client):
     pid = client.call("status")["broker"]["pid"]
     process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
-    assert select.select([process], [], [], 10)[0]
+    assert is_readable(process, 10)
     os.close(process)
 
 
