@@ -56,7 +56,7 @@ class OpenGroup:
     offsets: OffsetTable
     #: time of the last change that is on disk, ns
     synced_ns: int = 0
-    #: a sync failed, and what it was for was not written again since
+    #: a sync failed, perhaps under another broker, and what it was for was not written again since
     in_doubt: bool = False
 
 
@@ -95,7 +95,9 @@ class Groups:
             os.close(fd)
         if header.bus_id != self._directory.bus_id:
             raise CorruptSegmentError("it belongs to another bus")
-        self._open(groups_fd, header.group_id, header.name)
+        # A sync may have failed under the broker before, and only that one knew: its pages count as
+        # clean, and a sync of ours would prove nothing.
+        self._open(groups_fd, header.group_id, header.name).in_doubt = True
 
     def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
         if members_file_name(group_id) not in os.listdir(self._hot.fd):

@@ -61,3 +61,23 @@ def test_a_sync_that_failed_is_counted(groups: Groups, monkeypatch: pytest.Monke
     groups.sync()
     groups.sync()
     assert groups._hot.incidents.counts()[Incident.CALL_RETRIED.name.lower()] == before + 2
+
+
+def test_a_new_broker_writes_every_page_again_before_it_believes_its_first_sync(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real_pwrite = os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        done.append(f"write {at}")
+        return real_pwrite(fd, data, at)
+
+    directory, hot = groups._directory, groups._hot
+    successor = Groups(directory, hot, Bells(hot.control), Catalog(directory))
+    successor.open_all()
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: done.append("sync"))
+    successor.sync()
+    assert done == ["write 0", "write 4096", "write 8192", "sync"]
+    assert successor.get("g").offsets.get([(1, 0)])[1, 0] is not None

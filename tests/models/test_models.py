@@ -10,7 +10,11 @@ from tests.models.spin import breakages, explore, names
 #: `tox -e models` breaks every step, and explores the models in their full scope.
 ALL = os.environ.get("BUS_MODELS") == "all"
 #: What is explored in a smaller scope to stay within seconds.
-SMALLER = {} if ALL else {"append": ["APPENDS=2"], "wake": ["DEATHS=0"]}
+SMALLER = (
+    {}
+    if ALL
+    else {"append": ["APPENDS=2"], "offsets": ["COMMITS=2", "DEATHS=1"], "wake": ["DEATHS=0"]}
+)
 #: One breakage of each model shows that the check can fail.
 BREAKAGES = [
     (name, breakage) for name in names() for breakage in breakages(name)[: None if ALL else 1]
