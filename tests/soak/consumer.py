@@ -8,10 +8,10 @@ import time
 from typing import Final
 
 import bus
-from bus.errors import BusError
+from bus.errors import BusError, IllegalStateError
 from bus.native.core import ConsumerRecord
 from tests.soak.history import CLOSED, COMMIT, GOT, OPEN, START
-from tests.soak.reading import Run, runs_of
+from tests.soak.reading import runs_of
 from tests.soak.worker import Worker
 
 POLL_MS: Final = 300.0
@@ -30,13 +30,14 @@ class Member:
         self._lives = 0
         self._reader = ""
         self._expected: dict[tuple[str, int], int] = {}
+        self._done: dict[tuple[str, int], int] = {}
 
     def run(self) -> None:
         """Until the worker shall end."""
         while self._worker.goes_on:
             self._lives += 1
             self._reader = f"{self._worker.name}.{self._lives}"
-            self._expected = {}
+            self._expected, self._done = {}, {}
             clean = False
             try:
                 with self._worker.operation():
@@ -92,8 +93,23 @@ class Member:
             polled = consumer.poll(timeout_ms=POLL_MS)
         for records in polled.values():
             self._note(consumer, records, asked, before)
-        if polled and not self._orders["auto_commit"]:
-            self._commit(consumer, [run for one in polled.values() for run in runs_of(one)])
+        if not self._orders["auto_commit"]:
+            runs = [run for one in polled.values() for run in runs_of(one)]
+            ends = {(run[0], run[1]): run[2] + len(run[3]) for run in runs}
+            self._commit(consumer, ends or self._moved(consumer))
+
+    def _moved(self, consumer: bus.Consumer) -> dict[tuple[str, int], int]:
+        """Positions that moved without a record: across a gap that a loss of memory has left."""
+        moved = {}
+        with self._worker.operation():
+            for tp in consumer.assignment():
+                try:
+                    position = consumer.position(tp)
+                except IllegalStateError:
+                    continue  # it went to another member just now
+                if position > self._done.get((tp.topic, tp.partition), 0):
+                    moved[tp.topic, tp.partition] = position
+        return moved
 
     def _iterate(self, consumer: bus.Consumer) -> None:
         """Each record is written down before the next one is asked for."""
@@ -132,8 +148,9 @@ class Member:
         else:
             self._worker.diary.write(START, topic, partition, start)
 
-    def _commit(self, consumer: bus.Consumer, runs: list[Run]) -> None:
-        ends = {(topic, number): first + len(names) for topic, number, first, names in runs}
+    def _commit(self, consumer: bus.Consumer, ends: dict[tuple[str, int], int]) -> None:
+        if not ends:
+            return
         asked, failure = time.monotonic_ns(), ""
         try:
             with self._worker.operation():
@@ -146,6 +163,8 @@ class Member:
         except BusError as error:
             failure = type(error).__name__
             self._worker.note_error("commit", error)
+        else:
+            self._done |= ends
         rows = [[*where, end] for where, end in ends.items()]
         self._worker.diary.write(COMMIT, self._reader, self._orders["group"], asked, rows, failure)
 
