@@ -1,7 +1,8 @@
 """Programs that some tests need beside Python and a C compiler, and where they come from.
 
-On Debian, as root, a missing one is installed; anywhere else the test fails with the command that
-would install it. Nothing is skipped in silence.
+On Debian, as root, `python -m tests.tools` installs what is missing, before the tests' time limits
+count; anywhere else it names the command that would, and the tests that need it fail with the same
+words. Nothing is skipped in silence.
 """
 
 import fcntl
@@ -9,19 +10,16 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
 #: Program → Debian package.
 PACKAGES: Final = {
-    "fusermount3": "fuse3",
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
-    "setpriv": "util-linux",
     "spin": "spin",
-    "strace": "strace",
-    "unshare": "util-linux",
 }
 INSTALL_TIMEOUT_S: Final = 300
 _SEARCH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -62,3 +60,16 @@ def _install(name: str, package: str) -> None:
             capture_output=True,
             timeout=INSTALL_TIMEOUT_S,
         )
+
+
+def main() -> None:
+    """Installs what is missing, or says what would."""
+    for name in PACKAGES:
+        try:
+            tool(name)
+        except MissingToolError as error:
+            sys.stderr.write(f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
