@@ -13,7 +13,12 @@ ALL = os.environ.get("BUS_MODELS") == "all"
 SMALLER = (
     {}
     if ALL
-    else {"append": ["APPENDS=2"], "offsets": ["COMMITS=2", "DEATHS=1"], "wake": ["DEATHS=0"]}
+    else {
+        "append": ["APPENDS=2"],
+        "groups": ["DEATHS=1", "ZOMBIES=0"],
+        "offsets": ["COMMITS=2", "DEATHS=1"],
+        "wake": ["DEATHS=0"],
+    }
 )
 #: One breakage of each model shows that the check can fail.
 BREAKAGES = [
