@@ -14,7 +14,6 @@ from typing import Final
 import psutil
 
 from bus.autostart import environment
-from bus.directory import BusDirectory
 from bus.errors import BusError
 from tests.bad_input.places import fill
 from tests.broker.rig import ask
@@ -176,8 +175,7 @@ def cut_power(path: Path) -> None:
     """Kills all that runs on a bus, and removes all that it has in shared memory."""
     while targets := [process for _, process in processes(path)]:
         kill(targets)
-    with BusDirectory.open(path) as directory:
-        shutil.rmtree(directory.path / "hot", ignore_errors=True)
+    shutil.rmtree(path / "hot", ignore_errors=True)
     for name in shared_objects(bus_ids(path)):
         found = SHARED_MEMORY / name
         if found.is_dir():

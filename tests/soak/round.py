@@ -91,6 +91,7 @@ class Round:
         self._diaries.mkdir()
         diary = Diary(self._diaries / "nemesis.jsonl")
         with ExitStack() as stack:
+            stack.callback(cut_power, self._path)  # nothing runs on, however the round ends
             stack.callback(diary.close)
             fleet = stack.enter_context(Fleet(self._path, self._diaries, self._number * _IDS))
             nemesis = Nemesis(self._disk, self._path, fleet, diary)
