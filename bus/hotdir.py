@@ -135,10 +135,7 @@ class HotDirectory:
 
     def put_aside(self) -> None:
         """Takes the directory out of use, with all it holds: the next one is made from it."""
-        if salvage.aside_of(self.path).exists():  # the better one: this was being made from it
-            wipe(self.path)
-        else:
-            salvage.set_aside(self.path)
+        _make_way(self.path)
         os.close(self.fd)
 
     def remove(self) -> None:
@@ -170,19 +167,25 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
 
 
 def _put_aside(path: Path, written_boot_id: str) -> Path | None:
-    """Out of the way with a hot directory that cannot be used; where it is if it may be saved from.
-
-    One that was put aside before is the better one: the other was being made from it.
-    """
+    """Out of the way with a hot directory that is of no use; where it is if it may be saved from."""
     aside = salvage.aside_of(path)
     if written_boot_id != boot_id():
         wipe(path)
         wipe(aside)
         return None
-    if not aside.exists() and path.exists():
-        return salvage.set_aside(path)
-    wipe(path)
+    _make_way(path)
     return aside if aside.exists() else None
+
+
+def _make_way(path: Path) -> None:
+    """Puts a hot directory aside, if it is there.
+
+    One that was put aside before is the better one: the other was being made from it.
+    """
+    if path.exists() and not salvage.aside_of(path).exists():
+        salvage.set_aside(path)
+    else:
+        wipe(path)
 
 
 def check_home(directory: BusDirectory, path: Path) -> None:

@@ -159,7 +159,7 @@ def _write_seal(fd: int, end_offset: int) -> None:
 
 def set_aside(path: Path) -> Path:
     """Renames a hot directory that cannot be used; returns where it is now. Raises OSError."""
-    aside = path.with_name(path.name + SUFFIX)
+    aside = aside_of(path)
     os.rename(path, aside)
     return aside
 
