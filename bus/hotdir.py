@@ -167,7 +167,7 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
 
 
 def _put_aside(path: Path, written_boot_id: str) -> Path | None:
-    """Out of the way with a hot directory that is of no use; where it is if it may be saved from."""
+    """Out of the way with a hot directory of no use; where it is if it may be saved from."""
     aside = salvage.aside_of(path)
     if written_boot_id != boot_id():
         wipe(path)
