@@ -109,15 +109,21 @@ cdef class HotLog:
 
     # ---- mappings
 
+    cdef Mapping mapped(self, int slot, uint64_t serial):
+        """What is mapped already of that file, if it will do; else None."""
+        if self.log.map_serials[slot] != serial:
+            return None
+        mapping = <Mapping>self.mappings[slot]
+        return mapping if mapping.writable or not self.writing else None
+
     cdef Mapping map_slot(self, int slot):
         """The file that stands in this ring slot now, mapped; None if the slot is empty."""
         cdef uint64_t serial = bus_load_acquire(&self.control.ring[slot].serial)
         if serial == 0:
             return None
-        if self.log.map_serials[slot] == serial:
-            mapping = <Mapping>self.mappings[slot]
-            if mapping.writable or not self.writing:
-                return mapping
+        cdef Mapping mapping = self.mapped(slot, serial)
+        if mapping is not None:
+            return mapping
         name = f"{self.topic_id}-{self.partition}.{serial}.seg"
         flags = _os.O_RDWR if self.writing else _os.O_RDONLY
         try:
@@ -135,6 +141,11 @@ cdef class HotLog:
         if mapping.bytes < BUS_DATA_START + sizeof(bus_frame):
             raise _errors.CorruptSegmentError(f"hot segment file {name} is too short")
         mapping.prefault()
+        # The GIL was given up meanwhile. Another thread may have mapped the file and be writing to
+        # it without the GIL, or the slot may have got another file that it writes to.
+        if bus_load_acquire(&self.control.ring[slot].serial) != serial or \
+                self.mapped(slot, serial) is not None:
+            return self.map_slot(slot)
         self.mappings[slot] = mapping
         self.log.maps[slot] = mapping.base
         self.log.map_bytes[slot] = mapping.bytes
