@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measure import Results
+from benchmarks.pairs import percentile
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,17 @@ def median(measure: str, subject: str = "bus") -> Callable[[Results], float]:
         if series is None:
             raise LookupError(f"{measure} of {subject} was not measured")
         return series.median
+
+    return figure
+
+
+def at_share(measure: str, share: float, subject: str = "bus") -> Callable[[Results], float]:
+    """A percentile of one series; `share` is between 0 and 1."""
+
+    def figure(results: Results) -> float:
+        series = results.get(measure, subject)
+        if series is None:
+            raise LookupError(f"{measure} of {subject} was not measured")
+        return percentile(series.samples, share)
 
     return figure

@@ -9,18 +9,24 @@ import bus
 from benchmarks.handles import status, topic
 from benchmarks.processes import forked
 from benchmarks.stage import Stage
-from benchmarks.targets import Target, median
+from benchmarks.targets import Target, at_share, median
 
 NAME = "recovery"
 TITLE = "SIGKILL inside an append, then a send by another process"
 #: Copying this much takes most of a producer's time, so most kills hit the critical section.
 RECORD_BYTES = 4 << 20
 MEASURE = "next send after a kill inside append"
-#: Kills that missed the critical section are repeated, but not for ever.
-TRIES = 200
+#: Kills a round that hit the critical section: in five rounds enough for a p99.
+KILLS = 40
+KILLS_QUICK = 4
+#: Kills that missed it are repeated, but not for ever.
+TRIES = 6
 RUN_S = (0.02, 0.05)
 
-TARGETS = (Target("next send after a kill inside append, ms", median(MEASURE), 5, True),)
+TARGETS = (
+    Target("next send after a kill inside append, median, ms", median(MEASURE), 5, True),
+    Target("next send after a kill inside append, p99, ms", at_share(MEASURE, 0.99), 5, True),
+)
 
 
 def run(stage: Stage) -> None:
@@ -31,14 +37,16 @@ def run(stage: Stage) -> None:
         bus.Producer(stage.path, acks=1) as survivor,
     ):
         survivor.send(name, b"warm").get(10)
-        tries = 0
+        wanted = KILLS_QUICK if stage.quick else KILLS
         for _ in stage.in_turns(NAME):
-            milliseconds = None
-            while milliseconds is None and tries < TRIES:
-                tries += 1
-                milliseconds = _one_kill(stage, name, survivor, random_numbers.uniform(*RUN_S))
-            if milliseconds is not None:
-                stage.results.add(MEASURE, "bus", "ms", milliseconds)
+            hits = 0
+            for _ in range(TRIES * wanted):
+                taken = _one_kill(stage, name, survivor, random_numbers.uniform(*RUN_S))
+                if taken is not None:
+                    stage.results.add(MEASURE, "bus", "ms", taken)
+                    hits += 1
+                if hits == wanted:
+                    break
 
 
 def _one_kill(stage: Stage, name: str, survivor: bus.Producer, run_s: float) -> float | None:

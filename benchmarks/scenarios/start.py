@@ -1,4 +1,8 @@
-"""A cold start on a large log, as after a power failure: only the tail may be read."""
+"""Starts on a large log: after a power failure, and after everything was killed.
+
+After a loss of power the hot log is gone, and only the tail of the durable one may be read. After
+kill -9 of everything the hot log is still there, and is taken over as it is.
+"""
 
 import contextlib
 import os
@@ -15,15 +19,20 @@ from benchmarks.stage import Stage
 from benchmarks.targets import Target, median
 
 NAME = "start"
-TITLE = "broker start after everything was killed and the hot log is gone"
+TITLE = "broker start after everything was killed, with the hot log and without"
 TOPIC = "large"
 RECORD_BYTES = 1 << 20
 FULL_BYTES = 10 << 30
 QUICK_BYTES = 1 << 30
+KILLED_BYTES = 1 << 30
 MEASURE = "broker start on {} GiB of durable log"
+KILLED = "all killed, log of 1 GiB: until a record is durable again"
 SHARED_MEMORY = Path("/dev/shm")
 
-TARGETS = (Target("broker start on 10 GiB, s", median(MEASURE.format(FULL_BYTES >> 30)), 2, True),)
+TARGETS = (
+    Target("broker start on 10 GiB, s", median(MEASURE.format(FULL_BYTES >> 30)), 2, True),
+    Target("recovery after kill -9 of everything, 1 GiB, s", median(KILLED), 1, True),
+)
 
 
 def run(stage: Stage) -> None:
@@ -34,27 +43,39 @@ def run(stage: Stage) -> None:
     if shutil.disk_usage(stage.scratch).free < 2 * total:
         stage.results.note(f"start: skipped, {2 * total >> 30} GiB of free disk are needed")
         return
-    try:
-        _measure(stage, path, total)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    for measure, size in ((_after_a_power_failure, total), (_after_a_kill, KILLED_BYTES)):
+        broker = bus.Broker(path)
+        broker.start()
+        try:
+            _fill(path, size)
+            for _ in stage.in_turns(NAME):
+                broker = measure(stage, path, broker)
+        finally:
+            broker.stop()
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _measure(stage: Stage, path: Path, total: int) -> None:
+def _after_a_power_failure(stage: Stage, path: Path, broker: bus.Broker) -> bus.Broker:
+    total = QUICK_BYTES if stage.quick else FULL_BYTES
+    hot = Path(status(path)["hot_dir"])
+    _kill_all(path, broker)
+    _lose_memory(hot)
+    start = time.monotonic()
     broker = bus.Broker(path)
     broker.start()
-    try:
-        _fill(path, total)
-        for _ in stage.in_turns(NAME):
-            _lose_power(path, broker)
-            start = time.monotonic()
-            broker = bus.Broker(path)
-            broker.start()
-            seconds = time.monotonic() - start
-            stage.results.add(MEASURE.format(total >> 30), "bus", "s", seconds)
-            _append_one(path)
-    finally:
-        broker.stop()
+    stage.results.add(MEASURE.format(total >> 30), "bus", "s", time.monotonic() - start)
+    _append_one(path)  # the recovered log goes on
+    return broker
+
+
+def _after_a_kill(stage: Stage, path: Path, broker: bus.Broker) -> bus.Broker:
+    _kill_all(path, broker)
+    start = time.monotonic()
+    broker = bus.Broker(path)
+    broker.start()
+    _append_one(path)
+    stage.results.add(KILLED, "bus", "s", time.monotonic() - start)
+    return broker
 
 
 def _fill(path: Path, total: int) -> None:
@@ -68,15 +89,12 @@ def _fill(path: Path, total: int) -> None:
 
 
 def _append_one(path: Path) -> None:
-    """The recovered log goes on."""
     with bus.Producer(path, acks="all") as producer:
         producer.send(TOPIC, b"after the start").get(30)
 
 
-def _lose_power(path: Path, broker: bus.Broker) -> None:
-    """Kills every process of the bus and removes what only lived in memory."""
-    now = status(path)
-    pids = {broker.pid, *(replica["pid"] for replica in now["replicas"])}
+def _kill_all(path: Path, broker: bus.Broker) -> None:
+    pids = {broker.pid, *(replica["pid"] for replica in status(path)["replicas"])}
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     for pid in pids - {broker.pid}:
@@ -84,7 +102,10 @@ def _lose_power(path: Path, broker: bus.Broker) -> None:
             psutil.Process(pid).wait(10)
     with contextlib.suppress(Exception):  # it was killed; this only reaps it
         broker.stop()
-    hot = Path(now["hot_dir"])
+
+
+def _lose_memory(hot: Path) -> None:
+    """Removes what only lived in memory."""
     shutil.rmtree(hot, ignore_errors=True)
     for semaphore in SHARED_MEMORY.glob(f"sem.bus-{hot.name.rsplit('-', 1)[-1]}-*"):
         semaphore.unlink(missing_ok=True)
