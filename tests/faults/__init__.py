@@ -7,5 +7,5 @@ demo_round   one run of `bus demo` under fire, and what must hold after it
 report       the counts of many rounds
 __main__     so many rounds at once: python -m tests.faults --rounds 50 --seed 1
 
-sender, reader, storm    producers and consumers that keep a diary, and are killed as well
+Storms over producers, consumers and everything else are in tests/soak.
 """

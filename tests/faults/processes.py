@@ -19,8 +19,6 @@ REPLAYER, CHURNER, OBSERVER = "replayer", "churner", "observer"
 
 _MODULES = {
     "bus.demo.worker": WORKER,
-    "tests.faults.sender": PRODUCER,
-    "tests.faults.reader": CONSUMER,
     "tests.soak.producer": PRODUCER,
     "tests.soak.consumer": CONSUMER,
     "tests.soak.replayer": REPLAYER,
