@@ -21,8 +21,7 @@ the head of members.py.
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 
 from bus import fencing
 from bus.assignment import STRATEGIES, Partition
@@ -236,7 +235,8 @@ class GroupMembership:
         reads. Raises UnknownMemberIdError if this member was removed: all it had is lost.
         """
         for _ in range(_ROUNDS_MAX):
-            with self._locked_member() as me:
+            with self._members.locked(self.patience.wait_ms):
+                me = self._still_member()
                 self._members.remove_dead(self._tables.death)
                 if self._members.planned:
                     return self._take_up(me)
@@ -263,7 +263,8 @@ class GroupMembership:
         """Give partitions up, after the last commit for them; rings those who wait for them."""
         given_up = set(partitions)
         waiting = set()
-        with self._locked_member() as me:
+        with self._members.locked(self.patience.wait_ms):
+            me = self._still_member()
             for entry in self._members.owners.entries():
                 if entry.owner == me.slot and entry.partition in given_up:
                     self._members.owners.release(entry.at)
@@ -277,7 +278,8 @@ class GroupMembership:
 
         Nothing is gained if the group has moved on since the plan: plan again.
         """
-        with self._locked_member() as me:
+        with self._members.locked(self.patience.wait_ms):
+            me = self._still_member()
             if not self._members.planned:
                 return frozenset()
             mine = [one for one in self._members.owners.entries() if one.target == me.slot]
@@ -304,7 +306,8 @@ class GroupMembership:
             return False  # removed, and so the generation has moved: the next plan says so
         topics = me.topics
         wanted = {(topic, n) for topic in topics for n in range(count_of(topic))}
-        with self._locked_member() as me:
+        with self._members.locked(self.patience.wait_ms):
+            me = self._still_member()
             planned = {
                 one.partition
                 for one in self._members.owners.entries()
@@ -385,15 +388,13 @@ class GroupMembership:
             member if (member.client, member.client_generation) == self._tables.client_key else None
         )
 
-    @contextmanager
-    def _locked_member(self) -> Iterator[Member]:
-        with self._members.locked(self.patience.wait_ms):
-            member = self._myself()
-            if member is None:
-                name = self.member_id
-                self._owned = frozenset()
-                raise UnknownMemberIdError(
-                    f"member {name!r} is not in group {self.group!r} (any more): its process was"
-                    " taken for dead or forked, or the group was deleted; join again"
-                )
-            yield member
+    def _still_member(self) -> Member:
+        """This member under the mutex. Raises UnknownMemberIdError if it was removed."""
+        member = self._myself()
+        if member is None:
+            self._owned = frozenset()
+            raise UnknownMemberIdError(
+                f"member {self.member_id!r} is not in group {self.group!r} (any more): its process"
+                " was taken for dead or forked, or the group was deleted; join again"
+            )
+        return member

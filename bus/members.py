@@ -35,9 +35,8 @@ The repair is idempotent, and dying in it is like dying before it. It raises the
 
 import os
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Self
 
 from bus import files
@@ -47,7 +46,7 @@ from bus.fields import Fields
 from bus.holder import explain_lock
 from bus.incidents import Incident, Incidents
 from bus.liveness import Death
-from bus.native.core import LAYOUT, Table
+from bus.native.core import LAYOUT, Hold, Table
 from bus.owners import OwnerTable
 
 #: members of one group, and topics of one member
@@ -241,36 +240,22 @@ class MemberTable:
 
     @property
     def needs_repair(self) -> bool:
-        """True if the mutex's holder died: the kernel took its thread id out."""
-        return self._table.owner_tid == 0 and not self._table.is_free
+        """True if a holder of the mutex died, and nobody has repaired yet what it left."""
+        return self._table.needs_repair
 
-    @contextmanager
-    def locked(self, timeout_ms: float | None = None) -> Iterator[None]:
+    def locked(self, timeout_ms: float | None = None) -> Hold:
         """Hold the mutex; what a dead holder left is repaired first.
 
-        Waits `timeout_ms`, or as told before. Raises LockTimeoutError. Whether to unlock is asked
-        of the mutex itself: a signal handler may raise between taking it and the next statement.
+        Waits `timeout_ms`, or as told before; `with` raises LockTimeoutError.
         """
         wait_ms = self._timeout_ms if timeout_ms is None else timeout_ms
-        if self._waits_once and self._stuck_tid and self._table.owner_tid == self._stuck_tid:
-            wait_ms = 0.0
-        try:
-            if self._table.lock(wait_ms):
-                try:
-                    self._repair()
-                finally:
-                    # Also when a signal cuts the repair short: the mutex would be lost for ever
-                    # else, and joins and plans look for such leftovers again.
-                    self._table.repaired()
+        if self._table.owner_tid != self._stuck_tid:
             self._stuck_tid = 0
-            yield
-        except LockTimeoutError as error:
-            raise self._explained(error, wait_ms) from error
-        finally:
-            if self._table.owner_tid == threading.get_native_id():
-                self._table.unlock()
+        elif self._waits_once and self._stuck_tid:
+            wait_ms = 0.0
+        return Hold(self._table, wait_ms, self._repair, partial(self._explained, wait_ms))
 
-    def _explained(self, error: LockTimeoutError, waited_ms: float) -> LockTimeoutError:
+    def _explained(self, waited_ms: float, error: LockTimeoutError) -> LockTimeoutError:
         tid, pid = error.owner_tid, error.owner_pid
         client_id = next((one.client_id for one in self.members() if one.pid == pid), "")
         text = explain_lock(f"group {self.name!r}", tid, waited_ms, client_id=client_id)

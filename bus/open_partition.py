@@ -3,12 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from bus.catalog import Topic
-from bus.errors import LockTimeoutError
+from bus.config import KIB, MIB
+from bus.errors import IllegalStateError, LockTimeoutError
 from bus.incidents import Incident, Incidents
 from bus.native.core import Partition
 from bus.state import PartitionState
+
+#: What a hot file has beyond the largest record: header, index, frame, padding. Files are multiples
+#: of 1 MiB.
+FILE_OVERHEAD_BYTES: Final = 64 * KIB
 
 
 @dataclass(eq=False)
@@ -32,6 +38,22 @@ class OpenPartition:
     @property
     def is_replicated(self) -> bool:
         return self.topic.config.replicated
+
+    @property
+    def need_bytes_max(self) -> int:
+        """The largest hot file that a producer of this topic can ever wait for."""
+        config = self.topic.config
+        largest = config.max_message_bytes + FILE_OVERHEAD_BYTES
+        ahead = max(config.segment_bytes, config.hot_bytes // 32)  # as in ring.c
+        return max(-(-largest // MIB) * MIB, ahead)
+
+    def check_need(self, need: int) -> None:
+        """Raises IllegalStateError if no producer can wait for a hot file of that size."""
+        if not 0 <= need <= self.need_bytes_max:
+            raise IllegalStateError(
+                f"{self.name}: no producer waits for a hot file of {need} bytes; the largest has"
+                f" {self.need_bytes_max}, by max.message.bytes and segment.bytes of the topic"
+            )
 
     @contextmanager
     def or_later(self, incidents: Incidents) -> Iterator[None]:

@@ -15,6 +15,7 @@ from bus.control import Connection, Request
 from bus.directory import BusDirectory, Runtime
 from bus.errors import (
     BusError,
+    IllegalStateError,
     InvalidTopicError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -46,6 +47,17 @@ class Session:
     def is_client(self) -> bool:
         """True if it has a slot; `bus status` and the like have none."""
         return self.slot >= 0
+
+    def check_hello(self, slot: int) -> None:
+        """Raises IllegalStateError if it has another slot already.
+
+        The broker looks after a slot when its connection ends, and so needs one for each.
+        """
+        if self.is_client and self.slot != slot:
+            raise IllegalStateError(
+                f"this connection is that of client slot {self.slot}; slot {slot} needs one of its"
+                " own"
+            )
 
 
 class Operations:
@@ -106,7 +118,8 @@ class Operations:
     def _hello(
         self, session: Session, *, slot: int, generation: int, **_who: object
     ) -> dict[str, Any]:
-        self._registry.connected(slot, generation)
+        session.check_hello(slot)
+        self._registry.connected(slot, generation, session.connection.pid)
         session.slot, session.generation = slot, generation
         return {
             "version": __version__,
@@ -233,6 +246,7 @@ class Operations:
             else self._inventory.partition(check_topic_name(topic), partition)
         )
         if found is not None:
+            found.check_need(need)
             self._inventory.tend(found, need)
         return {}
 

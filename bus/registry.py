@@ -91,13 +91,16 @@ class Registry:
 
     # ---------------------------------------------------------------------------- connections
 
-    def connected(self, slot: int, generation: int) -> None:
+    def connected(self, slot: int, generation: int, pid: int) -> None:
         """A client said hello: its socket will tell when to look.
 
-        Raises IllegalStateError if the slot is not that client's.
+        `pid` is the kernel's word for who is at its other end. Raises IllegalStateError if the
+        slot is not that client's: one that another process keeps connected is not looked after.
         """
         if not 0 <= slot < CLIENTS_MAX or client_row(self._control, slot).generation != generation:
             raise IllegalStateError(f"client slot {slot} is not one of generation {generation}")
+        if (owner := client_row(self._control, slot).pid) != pid:
+            raise IllegalStateError(f"client slot {slot} is one of pid {owner}, not of pid {pid}")
         self._connected[slot] = generation
 
     def disconnected(self, slot: int, generation: int) -> None:

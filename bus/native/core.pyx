@@ -4,6 +4,7 @@
 
 include "declarations.pxi"
 include "table.pxi"
+include "hold.pxi"
 include "bells.pxi"
 include "hotlog.pxi"
 include "partition.pxi"

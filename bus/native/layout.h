@@ -45,9 +45,13 @@ enum {
 
 typedef union {
     pthread_mutex_t mutex;
-    char room[BUS_MUTEX_BYTES];
+    struct {
+        char room[BUS_MUTEX_BYTES - 4];
+        uint32_t unrepaired; /* 1 from a holder's death until what it left is repaired */
+    };
 } bus_mutex;
 static_assert(sizeof(bus_mutex) == BUS_MUTEX_BYTES, "a robust mutex fits its room");
+static_assert(sizeof(pthread_mutex_t) <= BUS_MUTEX_BYTES - 4, "and leaves the last word");
 
 /* ------------------------------------------------------------------------------- bus.ctl
  * One per bus, in the hot directory. Made by the broker; lives as long as the hot directory.

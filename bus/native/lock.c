@@ -71,6 +71,18 @@ enum bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns) {
 
 void bus_lock_repaired(bus_mutex *lock) { pthread_mutex_consistent(&lock->mutex); }
 
+/* The word first: who dies in between leaves a dead holder again. */
+void bus_lock_inherit(bus_mutex *lock) {
+    bus_store32_release(&lock->unrepaired, 1);
+    pthread_mutex_consistent(&lock->mutex);
+}
+
+void bus_lock_mended(bus_mutex *lock) { bus_store32_release(&lock->unrepaired, 0); }
+
+int bus_lock_unrepaired(const bus_mutex *lock) {
+    return bus_load32_acquire(&lock->unrepaired) != 0;
+}
+
 void bus_unlock(bus_mutex *lock) { pthread_mutex_unlock(&lock->mutex); }
 
 int bus_lock_is_free(const bus_mutex *lock) {

@@ -19,6 +19,13 @@ int bus_lock_create(bus_mutex *lock);
 enum bus_lock_result bus_lock_nowait(bus_mutex *lock); /* spins for about a microsecond */
 enum bus_lock_result bus_lock_wait(bus_mutex *lock, int64_t timeout_ns);
 void bus_lock_repaired(bus_mutex *lock);
+
+/* Instead of bus_lock_repaired, where a repair may be given up half way: the mutex is usable at
+ * once, and remembers the death until somebody says that all is mended. */
+void bus_lock_inherit(bus_mutex *lock);
+void bus_lock_mended(bus_mutex *lock);
+int bus_lock_unrepaired(const bus_mutex *lock);
+
 void bus_unlock(bus_mutex *lock);
 int bus_lock_is_free(const bus_mutex *lock); /* nobody holds it, and nobody has died in it */
 uint32_t bus_lock_owner(const bus_mutex *lock); /* thread id, 0 when free; for messages */

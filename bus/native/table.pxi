@@ -174,13 +174,18 @@ cdef class Table:
             raise OSError(error, "cannot create a robust mutex")
 
     def lock(self, timeout_ms):
-        """Takes the mutex. True: its holder died; repair what it guards, then call repaired()."""
-        return BUS_LOCK_OWNER_DIED == wait_for_lock(
-            self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms),
-            0 if timeout_ms is None else <int64_t>(timeout_ms * MS), "a shared table", None)
+        """Takes the mutex. True: a holder died; repair what it guards, then call repaired().
+
+        Who unlocks it without that leaves the repair to the next one.
+        """
+        if BUS_LOCK_OWNER_DIED == wait_for_lock(
+                self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms),
+                0 if timeout_ms is None else <int64_t>(timeout_ms * MS), "a shared table", None):
+            bus_lock_inherit(self.mutex)
+        return bus_lock_unrepaired(self.mutex)
 
     def repaired(self):
-        bus_lock_repaired(self.mutex)
+        bus_lock_mended(self.mutex)
 
     def unlock(self):
         bus_unlock(self.mutex)
@@ -189,6 +194,12 @@ cdef class Table:
     def is_free(self):
         """True if nobody holds the mutex, and nobody has died in it since it was last taken."""
         return bus_lock_is_free(self.mutex)
+
+    @property
+    def needs_repair(self):
+        """True if a holder died, and nobody has repaired since what it left, nor is at it."""
+        return bus_lock_owner(self.mutex) == 0 and (
+            not bus_lock_is_free(self.mutex) or bus_lock_unrepaired(self.mutex))
 
     @property
     def owner_tid(self):

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -226,19 +227,20 @@ def test_an_exception_inside_the_mutex_lets_go_of_it(rig):
         assert table._table.owner_tid
 
 
-def test_a_signal_right_after_the_mutex_was_taken_lets_go_of_it(rig):
-    table = rig.members(lock_timeout_ms=100)
-    real = table._table
-
-    class Interrupting(DyingTable):
-        def lock(self, timeout_ms: float) -> bool:
-            real.lock(timeout_ms)
-            raise KeyboardInterrupt
-
-    table._table = Interrupting(real, 10**9)
-    with pytest.raises(KeyboardInterrupt), table.locked():
+def test_a_repair_that_a_signal_cuts_short_is_left_to_the_next_one(rig):
+    member = rig.join(1)
+    settle(rig, member)
+    half_done(rig, lambda table: table.owners.claim(0, 200))
+    interrupted, table = rig.members(), rig.members()
+    interrupted._repair = partial(signal.raise_signal, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interrupted.locked():
         pass
-    assert real.owner_tid == 0
+    assert table._table.owner_tid == 0
+    assert table.needs_repair
+    with table.locked():
+        assert all(entry.owner != 200 for entry in table.owners.entries())
+    assert not table.needs_repair
+    assert len(settle(rig, member)[0]) == 4
 
 
 # ------------------------------------------------------------------- takeover and fencing

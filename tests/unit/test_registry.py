@@ -1,5 +1,6 @@
 """Who is proven dead is reaped, at once when the socket ends and soon when the lock lags behind."""
 
+import os
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ def bench(tmp_path: Any) -> Iterator[tuple[Bench, ClientSlot]]:
     with BusDirectory.create(tmp_path / "bus") as directory:
         made = Bench(directory)
         slot = ClientSlot.take(directory, made.control, ROLE_PRODUCER, "test")
-        made.registry.connected(slot.slot, slot.generation)
+        made.registry.connected(slot.slot, slot.generation, os.getpid())
         yield made, slot
         slot.release()
         made.registry.close()
