@@ -1,12 +1,10 @@
 # One partition's control page and hot segments, as attached by this process.
 from collections import namedtuple as _namedtuple
-
 RingSlot = _namedtuple("RingSlot", "slot serial bytes number base_offset end_offset")
 Reader = _namedtuple("Reader", "index client generation position pins must_wait")
 
 #: Appends that copy more than this release the GIL meanwhile.
 cdef uint64_t NOGIL_BYTES = 65536
-
 
 #: A control page with its moat and its canary.
 cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
@@ -111,10 +109,9 @@ cdef class HotLog:
 
     cdef Mapping mapped(self, int slot, uint64_t serial):
         """What is mapped already of that file, if it will do; else None."""
-        if self.log.map_serials[slot] != serial:
-            return None
-        mapping = <Mapping>self.mappings[slot]
-        return mapping if mapping.writable or not self.writing else None
+        cdef Mapping mapping = <Mapping>self.mappings[slot]
+        fits = self.log.map_serials[slot] == serial and mapping.writable >= self.writing
+        return mapping if fits else None
 
     cdef Mapping map_slot(self, int slot):
         """The file that stands in this ring slot now, mapped; None if the slot is empty."""
@@ -141,10 +138,8 @@ cdef class HotLog:
         if mapping.bytes < BUS_DATA_START + sizeof(bus_frame):
             raise _errors.CorruptSegmentError(f"hot segment file {name} is too short")
         mapping.prefault()
-        # The GIL was given up meanwhile. Another thread may have mapped the file and be writing to
-        # it without the GIL, or the slot may have got another file that it writes to.
-        if bus_load_acquire(&self.control.ring[slot].serial) != serial or \
-                self.mapped(slot, serial) is not None:
+        # Meanwhile another thread may have mapped what it writes to now, without the GIL.
+        if self.control.ring[slot].serial != serial or self.mapped(slot, serial) is not None:
             return self.map_slot(slot)
         self.mappings[slot] = mapping
         self.log.maps[slot] = mapping.base
