@@ -1,8 +1,10 @@
 """The topics of a bus, as they stand on disk. The broker writes them, everybody may read.
 
-    topics/NAME/topic.json   truth   {"id", "name", "partitions", "configs", "created"}
+    topics/NAME/topic.json   truth   {"id", "name", "partitions", "configs", "created",
+                                      "opened"}
     topics/NAME/P/           one directory per partition
     next_id                  truth   the next id of a topic or group; ids never repeat
+    *.copy                           both are kept twice, see `bus.twofold`
 
 A topic exists if and only if topics/NAME/topic.json does. It is built under a name that no topic
 can have ("~new-ID") and renamed, and it is renamed ("~old-ID") before it is removed: a death
@@ -17,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bus import files
+from bus import files, twofold
 from bus.config import PARTITIONS_MAX, TopicConfig, check_partitions, check_topic_name
 from bus.directory import BusDirectory, timestamp
 from bus.errors import (
@@ -38,6 +40,8 @@ NEXT_ID_FILE: Final = "next_id"
 #: ids are 32-bit in the tables of groups
 ID_MAX: Final = (1 << 32) - 1
 _UNFINISHED: Final = "~"
+#: in topic.json: so many partitions have had a state
+_OPENED: Final = "opened"
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,13 @@ class Catalog:
 
     def topics(self) -> list[Topic]:
         """Every topic, by name."""
-        found = (self.find(name) for name in self._names() if not name.startswith(_UNFINISHED))
+        found = (self.find(name) for name in self.names())
         return [topic for topic in found if topic is not None]
 
     def find(self, name: str) -> Topic | None:
         """The topic of that name, None if there is none."""
-        relative = f"topics/{check_topic_name(name)}/{TOPIC_FILE}"
-        content = self._directory.read_json(relative)
+        relative = topic_path(check_topic_name(name))
+        content = self._directory.read_truth(relative)
         if content is None:
             return None
         try:
@@ -125,6 +129,10 @@ class Catalog:
     def by_id(self, number: int) -> Topic | None:
         """The topic with that id, None if there is none."""
         return next((topic for topic in self.topics() if topic.id == number), None)
+
+    def names(self) -> list[str]:
+        """The directories in which a topic must be."""
+        return [name for name in self._names() if not name.startswith(_UNFINISHED)]
 
     def _names(self) -> list[str]:
         path = self._directory.topics_path
@@ -229,15 +237,27 @@ class Catalog:
 
     def next_id(self) -> int:
         """A number that no topic and no group has had, durably."""
-        fd = self._directory.fd
-        text = files.read_bytes(fd, NEXT_ID_FILE)
-        try:
-            number = 1 if text is None else int(text)
-        except ValueError as error:
-            path = self._directory.path / NEXT_ID_FILE
-            raise CorruptSegmentError(f"{path} holds no number") from error
-        files.write_atomic(fd, NEXT_ID_FILE, f"{number + 1}\n".encode())
+        content = self._directory.read_truth(NEXT_ID_FILE)
+        number = 1 if content is None else int(content["next_id"])
+        self._directory.write_truth(NEXT_ID_FILE, {"next_id": number + 1})
         return number
+
+    def opened(self, topic: Topic) -> None:
+        """Every partition has its state on disk: from now on a missing one was lost."""
+        relative = topic_path(topic.name)
+        content = self._directory.read_truth(relative) or {}
+        if content.get(_OPENED) != topic.partitions:
+            self._directory.write_truth(relative, {**content, _OPENED: topic.partitions})
+
+    def opened_partitions(self, name: str) -> int:
+        """How many partitions must have a state."""
+        content = self._directory.read_truth(topic_path(name)) or {}
+        return int(content.get(_OPENED, 0))
+
+    def rebuild(self, topic: Topic) -> None:
+        """Write a lost topic.json again."""
+        content = {**topic.to_json(), "created": timestamp(), _OPENED: topic.partitions}
+        self._directory.write_truth(topic_path(topic.name), content)
 
     # ------------------------------------------------------------------------------ details
 
@@ -245,20 +265,28 @@ class Catalog:
         fd = files.open_directory(name, dir_fd=topics, create=True)
         try:
             _make_partitions(fd, topic.partitions)
-            files.write_json(fd, TOPIC_FILE, {**topic.to_json(), "created": timestamp()})
+            seal = self._directory.seal(topic_path(topic.name))
+            content = {**topic.to_json(), "created": timestamp()}
+            twofold.write(fd, TOPIC_FILE, content, seal)
         finally:
             os.close(fd)
 
     def _store(self, topic: Topic) -> Topic:
-        relative = f"topics/{topic.name}/{TOPIC_FILE}"
-        before = self._directory.read_json(relative) or {}
-        self._directory.write_json(relative, {**before, **topic.to_json()})
+        relative = topic_path(topic.name)
+        before = self._directory.read_truth(relative) or {}
+        opened = min(before.get(_OPENED, 0), topic.partitions)
+        self._directory.write_truth(relative, {**before, **topic.to_json(), _OPENED: opened})
         return topic
 
     def _rename(self, topics: int, old: str, new: str) -> None:
         with files.explained(str(self._directory.topics_path / new)):
             os.rename(old, new, src_dir_fd=topics, dst_dir_fd=topics)
             os.fsync(topics)
+
+
+def topic_path(name: str) -> str:
+    """The file that makes a topic, relative to the bus directory."""
+    return f"topics/{name}/{TOPIC_FILE}"
 
 
 def _is_topic_name(name: str) -> bool:

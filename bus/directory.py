@@ -1,8 +1,9 @@
 """The bus directory: where everything of one bus is, opened safely.
 
-    bus.json        truth  {"format", "bus_id", "created"}: written once
+    bus.json        truth  {"format", "bus_id", "created"}: written once, see `bus.identity`
     epoch           truth  a number, raised at every start of a broker
     runtime.json    cache  who runs now and where the hot directory is: see `Runtime`
+    *.copy          each of these is kept twice, see `bus.twofold`
     broker.lock     locked by the broker for its life
     clients.lock    byte i is locked by client slot i for its life
     broker.sock     control socket            broker.log   log of a daemon
@@ -12,16 +13,15 @@ Names come from outside (topics, groups), so each is checked, and every director
 is opened step by step from the descriptor of the one above.
 """
 
-import json
+import logging
 import os
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from bus import files
+from bus import files, identity, traces, twofold
 from bus.address import Address, resolve_address
 from bus.config import check_group_id, check_partitions, check_topic_name, quote_group
 from bus.errors import (
@@ -29,12 +29,10 @@ from bus.errors import (
     ClosedError,
     CorruptSegmentError,
     DirectoryError,
-    UnsupportedVersionError,
 )
 
-#: of bus.json; another number means another layout of the directory
-FORMAT: Final = 1
-BUS_FILE: Final = "bus.json"
+logger = logging.getLogger(__name__)
+
 EPOCH_FILE: Final = "epoch"
 RUNTIME_FILE: Final = "runtime.json"
 BROKER_LOCK: Final = "broker.lock"
@@ -43,8 +41,6 @@ BROKER_LOG: Final = "broker.log"
 CLIENTS_LOCK: Final = "clients.lock"
 TOPICS: Final = "topics"
 GROUPS: Final = "groups"
-#: bus.json is linked into place by whoever is first: its temporary name may still be there
-_LINKS_MAX: Final = 2
 #: where hot directories live; RAM on every Linux
 SHARED_MEMORY: Final = Path("/dev/shm")
 
@@ -81,13 +77,16 @@ class Runtime:
 class BusDirectory:
     """One bus directory, open. Holds one descriptor; a context manager.
 
-    Attributes: `path`, `fd`, `bus_id` (64-bit).
+    Attributes: `path`, `fd`, `bus_id` (64-bit), `mended`: what a broker made whole again of the
+    files of truth, which it counts once it can; `refused`: by name, the groups that it could not.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
         """Take over `fd`; raises DirectoryError if there is no bus in that directory."""
         self.path = path
         self._fd = fd
+        self.mended: list[str] = []
+        self.refused: dict[str, str] = {}
         try:
             self.bus_id = self._read_bus_id()
         except BaseException:
@@ -110,11 +109,14 @@ class BusDirectory:
         files.make_path(path)
         fd = files.open_directory(path)
         try:
-            _write_identity(fd)
+            lost = identity.ensure(fd, path, timestamp())
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd)
+        made = cls(path, fd)
+        if lost:
+            made.mended.append(lost)
+        return made
 
     @property
     def fd(self) -> int:
@@ -146,49 +148,119 @@ class BusDirectory:
         return f"{self.bus_id:016x}"
 
     def _read_bus_id(self) -> int:
-        content = files.read_json(self.fd, BUS_FILE, links_max=_LINKS_MAX)
-        if content is None:
-            raise DirectoryError(
-                f"{self.path} holds no bus (no {BUS_FILE}); start one with: bus serve {self.path}"
-            )
-        if content.get("format") != FORMAT:
-            raise UnsupportedVersionError(
-                f"{self.path / BUS_FILE} has format {content.get('format')!r}, this version of bus"
-                f" reads {FORMAT}; use the version that wrote it, or another directory"
-            )
-        return _hexadecimal(content.get("bus_id"), self.path / BUS_FILE)
+        bus_id, trouble = identity.read_id(self.fd, self.path)
+        self._warn(identity.BUS_FILE, trouble)
+        return bus_id
 
     def epoch(self) -> int:
         """The epoch of the broker that started last, 0 if none did."""
-        text = files.read_bytes(self.fd, EPOCH_FILE)
-        if text is None:
-            return 0
-        try:
-            return int(text)
-        except ValueError as error:
-            raise CorruptSegmentError(f"{self.path / EPOCH_FILE} holds no number") from error
+        content = self.read_truth(EPOCH_FILE)
+        return 0 if content is None else int(content["epoch"])
 
     def raise_epoch(self) -> int:
         """Count one more start of a broker, durably. The caller holds broker.lock.
 
         The directory itself is on disk then, too, also if its maker died before that.
         """
-        epoch = self.epoch() + 1
-        files.write_atomic(self.fd, EPOCH_FILE, f"{epoch}\n".encode())
+        epoch = self._last_epoch() + 1
+        self.write_truth(EPOCH_FILE, {"epoch": epoch})
         files.sync_parent(self.path)
+        return epoch
+
+    def _last_epoch(self) -> int:
+        """If the file and its copy are lost: the highest that is still in use anywhere."""
+        try:
+            epoch, trouble = self.epoch(), f"{self.path / EPOCH_FILE} and its copy are missing"
+        except CorruptSegmentError as error:
+            epoch, trouble = 0, str(error)
+        if epoch:
+            return epoch
+        runtime, hot_path = self.read_runtime(), self.known_hot_path()
+        epoch = max(runtime.epoch if runtime else 0, traces.highest_epoch(hot_path))
+        if epoch or traces.are_there(self.fd):
+            self.mended.append(f"{trouble}; epochs go on from {epoch}")
         return epoch
 
     def read_runtime(self) -> Runtime | None:
         """What the last broker said about itself; None if nothing that can be read."""
         try:
-            content = files.read_json(self.fd, RUNTIME_FILE) or {}
+            content = self.read_truth(RUNTIME_FILE) or {}
             return Runtime(**{f.name: content[f.name] for f in fields(Runtime)})
         except (CorruptSegmentError, KeyError):
             return None  # a cache that a power loss cut short: the next broker writes it anew
 
     def write_runtime(self, runtime: Runtime) -> None:
         """Say who runs now and where the hot directory is."""
-        files.write_json(self.fd, RUNTIME_FILE, asdict(runtime), durable=False)
+        self.write_truth(RUNTIME_FILE, asdict(runtime), durable=False)
+
+    def known_hot_path(self) -> Path | None:
+        """The hot directory of this boot: where runtime.json says, else where it belongs in RAM."""
+        runtime = self.read_runtime()
+        if runtime is not None:
+            return Path(runtime.hot_dir) if runtime.boot_id == boot_id() else None
+        return self.default_hot_path() if self.default_hot_path().is_dir() else None
+
+    # --------------------------------------------------------------------------------- truth
+
+    def seal(self, relative: str) -> str:
+        """What the checksum of a file of truth covers beside its content: whose it is."""
+        return f"{self.bus_id_hex}/{relative}"
+
+    def read_truth(self, relative: str) -> dict[str, Any] | None:
+        """A small file of truth below the root, or its copy; None if it was never written.
+
+        Raises CorruptSegmentError if neither can be believed.
+        """
+        *parents, name = _steps(relative)
+        try:
+            fd = self.open_below(*parents)
+        except DirectoryError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        try:
+            kept = twofold.read(fd, name, self.seal(relative))
+        finally:
+            os.close(fd)
+        self._warn(relative, kept.trouble)
+        return kept.value
+
+    def write_truth(self, relative: str, value: dict[str, Any], durable: bool = True) -> None:
+        """Replace a file of truth and its copy; its directory is there already."""
+        *parents, name = _steps(relative)
+        fd = self.open_below(*parents)
+        try:
+            twofold.write(fd, name, value, self.seal(relative), durable=durable)
+        finally:
+            os.close(fd)
+
+    def mend_truth(self, relative: str) -> None:
+        """Make a file of truth and its copy good again if one is; the caller alone writes it."""
+        *parents, name = _steps(relative)
+        fd = self.open_below(*parents)
+        try:
+            done = twofold.mend(fd, name, self.seal(relative))
+        finally:
+            os.close(fd)
+        if done:
+            self.mended.append(done)
+
+    def remove_truth(self, relative: str) -> None:
+        """Unlink a file of truth and its copy, if they are there."""
+        *parents, name = _steps(relative)
+        fd = self.open_below(*parents)
+        try:
+            twofold.remove(fd, name)
+        finally:
+            os.close(fd)
+
+    def _warn(self, relative: str, trouble: str) -> None:
+        if trouble:
+            logger.warning(
+                "%s: %s; its copy answers, and a broker restores it when it starts",
+                self.path / relative,
+                trouble,
+            )
 
     # --------------------------------------------------------------------------------- files
 
@@ -315,19 +387,6 @@ class BusDirectory:
 def offsets_name(group: str) -> str:
     """File name of a group's offset table."""
     return quote_group(check_group_id(group)) + ".offsets"
-
-
-def _write_identity(fd: int) -> None:
-    if files.read_bytes(fd, BUS_FILE, links_max=_LINKS_MAX) is not None:
-        return
-    content = {"format": FORMAT, "bus_id": os.urandom(8).hex(), "created": timestamp()}
-    files.write_new(fd, BUS_FILE, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _hexadecimal(text: object, path: Path) -> int:
-    if isinstance(text, str) and re.fullmatch(r"[0-9a-f]{16}", text):
-        return int(text, 16)
-    raise CorruptSegmentError(f"{path}: 'bus_id' must be 16 hexadecimal digits, not {text!r}")
 
 
 def _steps(relative: str) -> list[str]:

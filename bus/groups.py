@@ -35,6 +35,7 @@ from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.members import MemberTable, create_members_file, members_file_name
 from bus.native.core import Bells
+from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Groups:
         self._hot = hot
         self._bells = bells
         self._catalog = catalog
+        self._copies = OffsetCopies(directory)
         self._groups: dict[str, OpenGroup] = {}
 
     def open_all(self) -> None:
@@ -100,6 +102,8 @@ class Groups:
         self._open(groups_fd, header.group_id, header.name).in_doubt = True
 
     def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
+        if name in self._directory.refused:
+            raise CorruptSegmentError(self._directory.refused[name])
         if members_file_name(group_id) not in os.listdir(self._hot.fd):
             create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
         members = MemberTable.open(
@@ -154,6 +158,8 @@ class Groups:
             raise InvalidGroupIdError(
                 f"there are {GROUPS_MAX} groups already; delete some with: bus groups delete"
             )
+        if name in self._directory.refused:
+            raise CorruptSegmentError(self._directory.refused[name])
         group_id = self._catalog.next_id()
         groups_fd = self._directory.open_groups()
         try:
@@ -168,6 +174,7 @@ class Groups:
         mark_deleted(group.members, is_dead, group=name)
         groups_fd = self._directory.open_groups()
         try:
+            self._copies.forget(groups_fd, name)
             os.unlink(offsets_name(name), dir_fd=groups_fd)
             os.fsync(groups_fd)
         finally:
@@ -206,14 +213,16 @@ class Groups:
                 done = False
         return done
 
-    def sync(self) -> None:
-        """Brings committed offsets to the disk.
+    def sync(self, *, last: bool = False) -> None:
+        """Brings committed offsets to the disk; `last`: the bus stops, so their copies as well.
 
         An error is counted and the next round tries again: a commit promises the page cache only.
         """
         for group in self:
             try:
                 self._sync(group)
+                if last:
+                    self._copies.keep(group.offsets, at_once=True)
             except (OSError, BusError) as error:
                 self._hot.incidents.note(
                     Incident.CALL_RETRIED,
@@ -239,6 +248,7 @@ class Groups:
         except BusError:
             group.in_doubt = True
             raise
+        self._copies.keep(group.offsets)
         if changed_ns < time.time_ns() - CLOCK_TICK_NS:
             group.synced_ns = changed_ns
 

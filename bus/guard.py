@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from bus import canary, files
 from bus.errors import DirectoryError
 from bus.fields import Fields
-from bus.hotdir import CONTROL_FILE, HotDirectory
+from bus.hot_place import CONTROL_FILE
+from bus.hotdir import HotDirectory
 from bus.inventory import Inventory
 from bus.native.core import LAYOUT
 from bus.open_partition import OpenPartition

@@ -23,7 +23,6 @@ from typing import Final
 from bus import __version__, files, salvage
 from bus.canary import CANARY_BYTES
 from bus.directory import (
-    SHARED_MEMORY,
     BusDirectory,
     Runtime,
     boot_id,
@@ -31,22 +30,25 @@ from bus.directory import (
     timestamp,
 )
 from bus.errors import DirectoryError, NamespaceError, UnsafeDirectoryError
-from bus.incidents import Incidents
+from bus.hot_place import (
+    CONTROL_FILE,
+    HOME_FILE,
+    beside_squatter,
+    check_home,
+    choose_path,
+    find_last,
+    home_of,
+)
+from bus.incidents import Incident, Incidents
 from bus.liveness import any_locked
 from bus.native.core import LAYOUT, Table
 
 logger = logging.getLogger(__name__)
 
-CONTROL_FILE: Final = "bus.ctl"
 TEMPORARY_CONTROL_FILE: Final = "bus.ctl.tmp"
-#: Says which bus directory the hot log belongs to.
-HOME_FILE: Final = "home"
 CONTROL_BYTES: Final = LAYOUT["sizeof.bus_control"]
 #: The file: behind the table lie a moat and a canary, see bus/canary.py.
 CONTROL_FILE_BYTES: Final = CONTROL_BYTES + CANARY_BYTES
-
-#: A smaller /dev/shm (a container's 64 MiB) cannot hold the ring of one busy partition.
-SHARED_MEMORY_FREE_MIN: Final = 128 << 20
 
 #: What `stopping` says in bus.ctl: the bus ends, or goes on in another hot directory.
 STOPPING: Final = 1
@@ -99,6 +101,8 @@ class HotDirectory:
 
     def take_over(self, directory: BusDirectory, epoch: int, *, autostarted: bool) -> Runtime:
         """Writes who the broker is now: from here on clients that attach are ours."""
+        while directory.mended:
+            self.incidents.note(Incident.METADATA_MENDED, "%s", directory.mended.pop(0))
         self.control.store32_release(_BROKER_PID, os.getpid())
         self.control.store32_release(_STOPPING, 0)
         self.control.store_release(_EPOCH, epoch)
@@ -149,15 +153,15 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
 
     Raises NamespaceError when the processes of another pid namespace still use it.
     """
-    runtime, aside = directory.read_runtime(), None
-    if runtime is not None:
-        path = Path(runtime.hot_dir)
+    known, aside = find_last(directory, wish), None
+    if known is not None:
+        path, written_boot_id = known
         check_home(directory, path)
-        found = _adopt(directory, path, runtime.boot_id)
+        found = _adopt(directory, path, written_boot_id)
         if found is not None:
             wipe(salvage.aside_of(path))
             return found, True
-        aside = _put_aside(path, runtime.boot_id)
+        aside = _put_aside(path, written_boot_id)
     path = beside_squatter(choose_path(directory, wish))
     check_home(directory, path)
     wipe(path)
@@ -186,81 +190,6 @@ def _make_way(path: Path) -> None:
         salvage.set_aside(path)
     else:
         wipe(path)
-
-
-def check_home(directory: BusDirectory, path: Path) -> None:
-    """Raises UnsafeDirectoryError if a hot directory belongs to another bus directory.
-
-    A copy of a bus directory has the id of its original, and would take its hot log away.
-    """
-    try:
-        fd = files.open_directory(path)
-    except DirectoryError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return
-        raise
-    try:
-        text = files.read_bytes(fd, HOME_FILE)
-    finally:
-        os.close(fd)
-    if text is None:
-        return
-    home = text.decode(errors="replace").rstrip("\n")
-    if home.partition(" ")[0] != _home(directory).partition(" ")[0]:
-        raise UnsafeDirectoryError(
-            f"{directory.path} is a copy of the bus in {home.partition(' ')[2]}, whose hot log is"
-            f" in {path}; stop that bus first, or remove {path} if that bus is gone for good"
-        )
-
-
-def _home(directory: BusDirectory) -> str:
-    """Which directory a bus lives in: by its inode, so that it may be renamed; and its path."""
-    status = os.fstat(directory.fd)
-    return f"{status.st_dev}:{status.st_ino} {directory.path}"
-
-
-def choose_path(directory: BusDirectory, wish: Path | None) -> Path:
-    """Where a new hot directory goes: as wished, in RAM, or on disk if RAM is short."""
-    if wish is not None:
-        return Path(os.path.realpath(wish)) / f"bus-{directory.bus_id_hex}"
-    free = _free_bytes(SHARED_MEMORY)
-    if free >= SHARED_MEMORY_FREE_MIN:
-        return directory.default_hot_path()
-    path = directory.fallback_hot_path()
-    logger.warning(
-        "%s has %d MiB free, %d are needed; the hot log goes to %s, where writes are slower",
-        SHARED_MEMORY,
-        free >> 20,
-        SHARED_MEMORY_FREE_MIN >> 20,
-        path,
-    )
-    return path
-
-
-def beside_squatter(path: Path) -> Path:
-    """The path, or a random one beside it if another user has put something there.
-
-    Everybody may make a directory in /dev/shm, and the name of a bus shows there while it runs.
-    Clients find the hot directory by runtime.json, whatever its name is.
-    """
-    if not _is_foreign(path) or path.parent != SHARED_MEMORY:
-        return path
-    logger.warning("%s belongs to another user; a random name is used instead", path)
-    return path.with_name(f"{path.name}-{os.urandom(8).hex()}")
-
-
-def _is_foreign(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.lstat(path).st_uid != os.geteuid()
-    return False
-
-
-def _free_bytes(path: Path) -> int:
-    try:
-        status = os.statvfs(path)
-    except FileNotFoundError:
-        return 0
-    return status.f_bavail * status.f_frsize
 
 
 def read_identity(data: bytes | memoryview) -> HotIdentity:
@@ -323,7 +252,7 @@ def _create(directory: BusDirectory, path: Path) -> HotDirectory:
     with files.explained(str(path.parent)):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = files.open_directory(path, create=True)
-    files.write_atomic(fd, HOME_FILE, f"{_home(directory)}\n".encode(), durable=False)
+    files.write_atomic(fd, HOME_FILE, f"{home_of(directory)}\n".encode(), durable=False)
     control_fd = files.open_file(
         TEMPORARY_CONTROL_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=fd
     )

@@ -61,6 +61,8 @@ class Incident(IntEnum):
     CALL_RETRIED = 17
     #: the gateway of other users' programs ended unasked, and another one was started
     GATEWAY_RESTARTED = 18
+    #: a small file of truth was damaged, and restored from its copy or from what else is known
+    METADATA_MENDED = 19
 
 
 assert max(Incident) < LAYOUT["BUS_INCIDENTS"]

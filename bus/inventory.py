@@ -71,6 +71,7 @@ class Inventory:
         for topic in self.catalog.topics():
             self._topics[topic.name] = topic
             opened += [self._open(topic, number) for number in range(topic.partitions)]
+            self.catalog.opened(topic)
         swept = self.rings.sweep(
             {
                 (partition.topic.id, partition.number): {s.serial for s in partition.log.ring()}
@@ -221,6 +222,7 @@ class Inventory:
     def create(self, topic: Topic) -> list[OpenPartition]:
         """Opens the partitions of a topic that the catalog has just made."""
         opened = [self._open(topic, number) for number in range(topic.partitions)]
+        self.catalog.opened(topic)
         self._topics[topic.name] = topic
         self._hot.catalog_changed()
         return opened
@@ -230,6 +232,7 @@ class Inventory:
         before = self._topics[topic.name].partitions
         self._replace(topic)
         opened = [self._open(topic, number) for number in range(before, topic.partitions)]
+        self.catalog.opened(topic)
         self._hot.catalog_changed()
         return opened
 
@@ -240,8 +243,8 @@ class Inventory:
         for number in range(topic.partitions, grown.partitions):
             self._partitions.pop((topic.name, number), None)
             self.rings.remove(topic.id, number)
-            path = self._directory.path / state_path(topic.name, number)
-            path.unlink(missing_ok=True)  # no record was ever in it
+            # no record was ever in it
+            self._directory.remove_truth(state_path(topic.name, number))
 
     def alter(self, topic: Topic) -> None:
         """Makes changed configs effective."""

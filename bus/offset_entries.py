@@ -67,12 +67,16 @@ class Copy(NamedTuple):
 class Entry(NamedTuple):
     """An entry as it stands: its newest valid copy, and which copy the next write overwrites.
 
-    `free` if both copies are empty. A damaged entry is not: it is kept, as evidence.
+    `free` if both copies are empty. `damaged` if both were written and neither is valid: a commit
+    was there and is lost. (One empty copy and one that is not valid: a first commit that a death
+    cut short, for it writes both.) `named` are the partitions that damaged copies seem to speak of.
     """
 
     newest: Copy | None
     next_copy: int
     free: bool
+    damaged: bool = False
+    named: frozenset[Partition] = frozenset()
 
     @property
     def committed(self) -> Committed | None:
@@ -98,7 +102,14 @@ def entry_of(first: bytes, second: bytes) -> Entry:
     copies = (_decode(first), _decode(second))
     sequences = [copy.sequence if copy else 0 for copy in copies]
     newest = 0 if sequences[0] >= sequences[1] else 1
+    if copies[newest] is None and EMPTY not in (first, second):
+        return Entry(None, 0, False, True, frozenset(map(_named, (first, second))))
     return Entry(copies[newest], 1 - newest, first == second == EMPTY)
+
+
+def _named(data: bytes) -> Partition:
+    _, topic, number, *_ = _ENTRY.unpack(data.ljust(ENTRY_BYTES, b"\0"))
+    return topic, number
 
 
 def _decode(data: bytes) -> Copy | None:

@@ -4,6 +4,8 @@
     page 1, page 2   copy 0, copy 1 of entries 0..15                         (bus_offset_entry)
     page 3, page 4   copy 0, copy 1 of entries 16..31, and so on
 
+    groups/NAME.offsets.copy   the commits of a while ago: see bus/offset_copies.py
+
 Of an entry the valid copy with the larger sequence counts (see offset_entries.py); a commit
 overwrites the other one. A deletion is a commit of "no offset"; then the copy before it is cleared,
 and then that one: the entry is free. Cut short at any point, the partition has no commit.
@@ -39,6 +41,7 @@ from bus.errors import (
 )
 from bus.fields import Fields
 from bus.native.core import LAYOUT, crc32c
+from bus.offset_damage import refuse_lost
 from bus.offset_entries import (
     EMPTY,
     ENTRY_BYTES,
@@ -79,11 +82,12 @@ class OffsetsHeader(NamedTuple):
 def create_offsets_file(groups_fd: int, group: str, *, bus_id: int, group_id: int) -> bool:
     """Make the offset table of a new group durably; False if it is there already."""
     return files.write_new(
-        groups_fd, offsets_name(group), _header_page(group, bus_id, group_id) + bytes(2 * _PAGE)
+        groups_fd, offsets_name(group), header_page(group, bus_id, group_id) + bytes(2 * _PAGE)
     )
 
 
-def _header_page(group: str, bus_id: int, group_id: int) -> bytes:
+def header_page(group: str, bus_id: int, group_id: int) -> bytes:
+    """The first page of an offset table."""
     name = check_group_id(group).encode()
     page = bytearray(_PAGE)
     page[_NAME_AT : _NAME_AT + len(name)] = name
@@ -178,12 +182,26 @@ class OffsetTable:
         return found
 
     def get(self, partitions: Iterable[Partition]) -> dict[Partition, Committed | None]:
-        """The commits of some partitions; None where there is none."""
+        """The commits of some partitions; None where there is none.
+
+        Raises CorruptSegmentError if one may be among those that were damaged in both copies: to
+        read it as "no commit" would skip records, or all of them again, without a word.
+        """
         found = {partition: self._located(partition) for partition in partitions}
         if None in found.values():
             self._reindex()
             found = {partition: self._located(partition) for partition in found}
+            refuse_lost(self._path, [one for one in found if found[one] is None], self.damaged())
         return {partition: entry.committed if entry else None for partition, entry in found.items()}
+
+    def damaged(self) -> dict[int, Entry]:
+        """The entries whose commits are lost, by number."""
+        return {number: entry for number, entry in self._scan() if entry.damaged}
+
+    def clear(self, number: int) -> None:
+        """Free a damaged entry. The caller holds the group's mutex."""
+        for copy in (0, 1):
+            self._write(number, copy, EMPTY)
 
     def put(
         self, offsets: Mapping[Partition, tuple[int, bytes]], *, generation: int, timestamp_ns: int
@@ -203,18 +221,30 @@ class OffsetTable:
                     continue
                 entry = self._entry_for(partition, free)
             number = self._index[partition]
-            data = encode_copy(
-                entry.newest.sequence + 1 if entry.newest else 1,
-                partition,
-                offset,
-                metadata,
-                generation=generation,
-                timestamp_ns=timestamp_ns,
-            )
-            self._write(number, entry.next_copy, data)
+            # Both copies from the first commit on: a single one would be all that there is.
+            copies = [entry.next_copy] + ([] if entry.newest else [1 - entry.next_copy])
+            first = entry.newest.sequence + 1 if entry.newest else 1
+            for sequence, copy in enumerate(copies, first):
+                data = encode_copy(
+                    sequence,
+                    partition,
+                    offset,
+                    metadata,
+                    generation=generation,
+                    timestamp_ns=timestamp_ns,
+                )
+                self._write(number, copy, data)
             if offset == NO_OFFSET:
                 self._write(number, 1 - entry.next_copy, EMPTY)
                 self._write(number, entry.next_copy, EMPTY)
+        if free is not None:
+            self._clear_named(offsets)
+
+    def _clear_named(self, committed: Iterable[Partition]) -> None:
+        """What was damaged of these partitions counts no more: they have a commit again."""
+        for number, entry in self.damaged().items():
+            if not entry.named.isdisjoint(committed):
+                self.clear(number)
 
     def _write(self, number: int, copy: int, data: bytes) -> None:
         with files.explained(self._path):

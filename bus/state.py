@@ -1,6 +1,7 @@
 """What the broker remembers of a partition on disk: `topics/NAME/P/state.json`.
 
-Truth, replaced atomically and synced. Written before what it allows is allowed:
+Truth, kept twice (`bus.twofold`), replaced atomically and synced. Written before what it allows is
+allowed:
 
     offset_limit      no offset at or above it was ever given out. Raised on disk before it is
                       raised in shared memory, so that offsets never repeat after a power loss
@@ -62,7 +63,7 @@ def load_state(directory: BusDirectory, topic: str, partition: int) -> Partition
     Raises CorruptSegmentError when the file is there but does not say what it must.
     """
     path = state_path(topic, partition)
-    values = directory.read_json(path)
+    values = directory.read_truth(path)
     if values is None:
         return None
     try:
@@ -79,7 +80,7 @@ def load_state(directory: BusDirectory, topic: str, partition: int) -> Partition
 def store_state(directory: BusDirectory, topic: str, partition: int, state: PartitionState) -> None:
     """Replaces the state on disk; synced when this returns."""
     end = state.clean_end
-    directory.write_json(
+    directory.write_truth(
         state_path(topic, partition),
         {
             "log_start_offset": state.log_start_offset,

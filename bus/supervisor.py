@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bus import __version__, control
+from bus import __version__, control, mending
 from bus.address import Address
 from bus.config import BrokerConfig
 from bus.daemon import (
@@ -95,7 +95,7 @@ class Supervisor:
         self._directory = directory
         self._config = config
         self._lock_fd = inheritance.lock_fd if inheritance else take_broker_lock(directory)
-        self.epoch = directory.raise_epoch()
+        self.epoch = mending.begin(directory)
         # Not epoll: it goes on reporting a closed socket as long as a child that was just forked
         # has not closed its copy, under a number that belongs to another client by then.
         self._selector = selectors.PollSelector()
@@ -312,7 +312,7 @@ class Supervisor:
     def _finish(self) -> None:
         """All replicas have ended: leave a clean end on disk, and nothing elsewhere."""
         complete = self._inventory.store_clean_ends() and self._groups.fence()
-        self._groups.sync()
+        self._groups.sync(last=True)
         self._reception.close()
         self._listener.close()
         self._registry.close()
@@ -321,7 +321,7 @@ class Supervisor:
             self._inventory.mark_gone()
             unlink_doorbells(self._directory.bus_id_hex)
             self._hot.remove()
-            self._directory.remove(RUNTIME_FILE)
+            self._directory.remove_truth(RUNTIME_FILE)
             logger.info("the bus in %s is stopped", self._directory.path)
         else:
             logger.error("%s is kept; the next broker makes it durable", self._hot.path)

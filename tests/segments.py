@@ -2,8 +2,10 @@
 
 import json
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BUS_ID = 0x0123456789ABCDEF
 DATA_START = 12288
@@ -194,9 +196,11 @@ def write_bus(root: Path, *, configs: dict[str, str] | None = None) -> Path:
     for directory in (root, root / "topics", root / "topics" / "t", partition, root / "groups"):
         directory.chmod(0o700)
     identity = {"format": 1, "bus_id": f"{BUS_ID:016x}", "created": "2026-01-01T00:00:00+00:00"}
-    write_json(root / "bus.json", identity)
+    write_truth(root, "bus.json", identity)
     topic = {"id": 1, "name": "t", "partitions": 1, "configs": configs or {}}
-    write_json(root / "topics" / "t" / "topic.json", topic)
+    write_truth(root, "topics/t/topic.json", topic)
+    write_truth(root, "epoch", {"epoch": 1})
+    write_truth(root, "next_id", {"next_id": 2})
     write_state(root, None)
     return partition
 
@@ -206,7 +210,7 @@ def write_state(
 ) -> None:
     end = None if clean_end is None else {"offset": clean_end[0], "number": clean_end[1]}
     state = {"log_start_offset": start, "offset_limit": limit, "clean_end": end}
-    write_json(root / "topics" / "t" / "0" / "state.json", state)
+    write_truth(root, "topics/t/0/state.json", state)
 
 
 def write_segments(partition: Path, *segments: Segment) -> list[Path]:
@@ -221,6 +225,15 @@ def write_segments(partition: Path, *segments: Segment) -> list[Path]:
 def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value))
     path.chmod(0o600)
+
+
+def write_truth(root: Path, relative: str, value: dict[str, Any]) -> None:
+    """A small file of truth and its copy: the checksum covers whose it is and what it says."""
+    seal = relative if relative == "bus.json" else f"{BUS_ID:016x}/{relative}"
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    crc = f"{zlib.crc32((seal + text).encode()):08x}"
+    for name in (relative, f"{relative}.copy"):
+        write_json(root / name, {**value, "crc": crc})
 
 
 def offset_entry(

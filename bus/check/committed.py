@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.check.damage import Findings
+from bus.check.files import mapped
+from bus.errors import BusError
 from bus.fields import Fields
 from bus.native.core import LAYOUT, crc32c
 
@@ -63,8 +65,16 @@ class GroupOffsets:
 
 
 def check_offsets(path: Path, name: str, bus_id: int, findings: Findings) -> GroupOffsets | None:
-    """Check a group's offsets file; None if its header cannot be trusted. Raises OSError."""
-    data = path.read_bytes()
+    """Check a group's offsets file; None if its header cannot be trusted.
+
+    Raises FileNotFoundError if it is gone.
+    """
+    try:
+        with mapped(path) as view:
+            data = bytes(view)
+    except (BusError, IsADirectoryError) as error:
+        findings.add(0, str(error))
+        return None
     if len(data) < _PAGE:
         findings.add(len(data), f"the file is shorter than its header ({_PAGE} bytes)")
         return None

@@ -13,10 +13,12 @@ from bus.address import Address, resolve_address
 from bus.check.committed import GroupOffsets, check_offsets, check_reach
 from bus.check.copies import check_copies, check_limit
 from bus.check.damage import Damage, Findings
+from bus.check.group_copies import check_offset_copies
 from bus.check.hot import HotPartition, check_ring, read_hot
 from bus.check.partition import check_partition
 from bus.check.segment import Expected, SegmentFacts
 from bus.check.topics import CheckedTopic, read_topics
+from bus.check.truth import check_counters
 from bus.check.volatile import check_control, check_members
 from bus.directory import BusDirectory, boot_id
 from bus.errors import CorruptSegmentError
@@ -65,7 +67,8 @@ class _Check:
     def run(self) -> list[Damage]:
         groups = self._read_groups()
         self._check_tables(groups)
-        for topic in read_topics(self.directory.path, self.findings):
+        check_counters(self.directory, self.findings)
+        for topic in read_topics(self.directory, self.findings):
             for partition in range(topic.partitions):
                 self._check_partition(topic, partition)
         check_reach(groups, self.ends, self.findings)
@@ -100,6 +103,7 @@ class _Check:
                 continue
             if group:
                 groups.append(group)
+        check_offset_copies(self.directory, groups, self.findings)
         return groups
 
     def _check_partition(self, topic: CheckedTopic, partition: int) -> None:
@@ -146,7 +150,7 @@ class _Check:
                 where.add(0, "the partition's directory is missing")
             return
         watermark = hot.durable_end() if hot else None
-        durable = check_partition(path, expected, watermark, where, self.progress)
+        durable = check_partition(self.directory, path, expected, watermark, where, self.progress)
         if hot:
             check_limit(hot, durable, where.inside(str(hot.path)))
             check_copies(hot, self._check_hot(hot, expected), durable, where)

@@ -1,6 +1,5 @@
 """Files of a bus, opened read-only for the checker: mapped segments, JSON, small tables."""
 
-import json
 import mmap
 import os
 from collections.abc import Iterator
@@ -28,23 +27,6 @@ def mapped(path: Path) -> Iterator[memoryview]:
             yield view
     finally:
         os.close(fd)
-
-
-def read_object(path: Path, findings: Findings) -> dict[str, Any] | None:
-    """The JSON object in a file; None, with the reason noted, if there is none."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        findings.add(0, "the file is missing")
-    except OSError as error:
-        findings.add(0, f"cannot be read: {error.strerror}")
-    except ValueError as error:
-        findings.add(0, f"is not JSON: {error}")
-    else:
-        if isinstance(value, dict):
-            return value
-        findings.add(0, f"holds a JSON {type(value).__name__}, expected an object")
-    return None
 
 
 def number_in(values: dict[str, Any], name: str, findings: Findings, least: int = 0) -> int | None:

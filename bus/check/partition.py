@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bus.check.damage import Findings
-from bus.check.files import mapped, number_in, read_object
+from bus.check.files import mapped, number_in
 from bus.check.segment import HEADER, Expected, SegmentFacts, check_segment
+from bus.check.truth import read_object
+from bus.directory import BusDirectory
 from bus.errors import UnsafeDirectoryError
 
 #: An offset above all: a segment that is not the last must be whole to its end frame.
@@ -42,18 +44,19 @@ class DurableLog:
 
 
 def check_partition(
+    bus: BusDirectory,
     directory: Path,
     expected: Expected,
     watermark: int | None,
     findings: Findings,
     progress: Callable[[int], None],
 ) -> DurableLog:
-    """Check state.json and every durable segment of the partition in `directory`.
+    """Check state.json and every durable segment of the partition in `directory` of `bus`.
 
     `watermark` is the high watermark, read before the call: every record below it must be here.
     None: there is no hot tier, state.json says where the log ended.
     """
-    state = read_state(directory / "state.json", findings.inside(f"{findings.file}/state.json"))
+    state = read_state(bus, findings.inside(f"{findings.file}/state.json"))
     certain = _certain_offset(watermark, state)
     listed = sorted(directory.glob("*.log"))
     segments: list[SegmentFacts] = []
@@ -126,9 +129,9 @@ def check_chain(
             findings.add(before.end_position, f"{what}, not {before.number + 1}")
 
 
-def read_state(file: Path, findings: Findings) -> State | None:
+def read_state(bus: BusDirectory, findings: Findings) -> State | None:
     """What a state.json says; None if it is missing or damaged, which is noted."""
-    values = read_object(file, findings)
+    values = read_object(bus, findings.file, findings)
     if values is None:
         return None
     start = number_in(values, "log_start_offset", findings)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bus.check.damage import Findings
-from bus.check.files import number_in, read_object
+from bus.check.files import number_in
+from bus.check.truth import read_object
 from bus.config import TopicConfig
+from bus.directory import BusDirectory
 from bus.errors import BusError
 
 
@@ -24,7 +26,7 @@ class CheckedTopic:
     path: Path
 
 
-def read_topics(directory: Path, findings: Findings) -> list[CheckedTopic]:
+def read_topics(directory: BusDirectory, findings: Findings) -> list[CheckedTopic]:
     """Every topic of the bus in `directory`, by name. Notes damaged and doubled descriptions."""
     topics = [*_read_all(directory, findings)]
     by_id: dict[int, str] = {}
@@ -36,17 +38,17 @@ def read_topics(directory: Path, findings: Findings) -> list[CheckedTopic]:
     return topics
 
 
-def _read_all(directory: Path, findings: Findings) -> Iterator[CheckedTopic]:
+def _read_all(directory: BusDirectory, findings: Findings) -> Iterator[CheckedTopic]:
     try:
-        paths = sorted((directory / "topics").iterdir())
+        paths = sorted(directory.topics_path.iterdir())
     except FileNotFoundError:  # no topic was ever made
         return
     for path in paths:
-        # A topic appears by renaming its directory: what starts with a dot is half made or gone.
-        if path.name.startswith(".") or not path.is_dir():
+        # A topic appears by renaming its directory: what starts so is half made or gone.
+        if path.name.startswith((".", "~")) or not path.is_dir():
             continue
         where = findings.inside(f"topics/{path.name}/topic.json")
-        values = read_object(path / "topic.json", where)
+        values = read_object(directory, where.file, where)
         topic = _describe(path, values, where) if values is not None else None
         if topic:
             yield topic

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bus
 from bus.broker import Broker
+from bus.directory import BusDirectory
 from bus.durable import DATA_START
 from bus.errors import ReplicaFailedError
 from tests.broker.rig import (
@@ -139,9 +141,10 @@ def test_a_hot_directory_of_another_boot_is_not_believed(bus_dir: Path) -> None:
     kill_broker(broker)
     kill(pid)
     broker.stop()
-    runtime = json.loads((bus_dir / "runtime.json").read_text())
-    runtime["boot_id"] = "another boot"
-    (bus_dir / "runtime.json").write_text(json.dumps(runtime))
+    with BusDirectory.open(bus_dir) as directory:
+        runtime = directory.read_runtime()
+        assert runtime is not None
+        directory.write_runtime(replace(runtime, boot_id="another boot"))
     with Broker(bus_dir):
         counters = status(bus_dir)["counters"]
         assert (counters["partitions_adopted"], counters["partitions_recovered"]) == (0, 1)
@@ -213,8 +216,11 @@ def test_a_used_up_offset_limit_is_raised_on_disk_before_records_get_it(bus_dir:
     with Broker(bus_dir):
         create_topic(bus_dir)
     path = bus_dir / "topics" / "t" / "0" / "state.json"
-    before = json.loads(path.read_text())
-    path.write_text(json.dumps(before | {"clean_end": {"offset": 20_000_000, "number": 1}}))
+    with BusDirectory.open(bus_dir) as directory:
+        relative = str(path.relative_to(bus_dir))
+        before = directory.read_truth(relative)
+        end = {"offset": 20_000_000, "number": 1}
+        directory.write_truth(relative, {**(before or {}), "clean_end": end})
     with Broker(bus_dir), bus.Producer(bus_dir, autostart=False) as producer:
         assert producer.send("t", b"x").get(timeout=10).offset == 20_000_000
         assert state(bus_dir)["offset_limit"] == 3 << 24

@@ -23,6 +23,7 @@ from tests.segments import (
     write_json,
     write_segments,
     write_state,
+    write_truth,
 )
 
 FILE = "topics/t/0/00000000000000000000.log"
@@ -243,7 +244,7 @@ def test_a_truncated_file_is_found(tmp_path: Path) -> None:
 def test_a_wrong_state_is_found(tmp_path: Path, state: dict[str, object], what: str) -> None:
     partition = write_bus(tmp_path)
     write_segments(partition, filled(3))
-    write_json(partition / "state.json", state)
+    write_truth(tmp_path, "topics/t/0/state.json", state)
     damages = check_directory(tmp_path)
     assert [damage.file for damage in damages] == ["topics/t/0/state.json"]
     assert what in damages[0].what
@@ -267,16 +268,16 @@ def _no_json(root: Path) -> None:
 
 def _other_name(root: Path) -> None:
     topic = {"id": 1, "name": "u", "partitions": 1, "configs": {}}
-    write_json(root / "topics" / "t" / "topic.json", topic)
+    write_truth(root, "topics/t/topic.json", topic)
 
 
 def _bad_config(root: Path) -> None:
     topic = {"id": 1, "name": "t", "partitions": 1, "configs": {"retention.ms": "soon"}}
-    write_json(root / "topics" / "t" / "topic.json", topic)
+    write_truth(root, "topics/t/topic.json", topic)
 
 
 def _no_partitions(root: Path) -> None:
-    write_json(root / "topics" / "t" / "topic.json", {"id": 1, "name": "t", "partitions": 0})
+    write_truth(root, "topics/t/topic.json", {"id": 1, "name": "t", "partitions": 0})
 
 
 @pytest.mark.parametrize("spoil", [_no_json, _other_name, _bad_config, _no_partitions])
@@ -290,8 +291,9 @@ def test_a_damaged_topic_is_found(tmp_path: Path, spoil: Callable[[Path], None])
 def test_two_topics_with_one_id_are_found(tmp_path: Path) -> None:
     write_bus(tmp_path)
     other = tmp_path / "topics" / "u"
-    other.mkdir()
-    write_json(other / "topic.json", {"id": 1, "name": "u", "partitions": 1, "configs": {}})
+    other.mkdir(0o700)
+    topic = {"id": 1, "name": "u", "partitions": 1, "configs": {}}
+    write_truth(tmp_path, "topics/u/topic.json", topic)
     assert ["id 1 is the one of topic" in one.what for one in check_directory(tmp_path)] == [True]
 
 

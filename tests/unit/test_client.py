@@ -107,9 +107,9 @@ def test_without_autostart_a_broker_must_be_there(tmp_path):
 
 def test_a_broker_that_cannot_start_says_why(tmp_path):
     path = tmp_path / "bus"
-    with BusDirectory.create(path):
-        (path / "epoch").write_text("not a number")
-    with pytest.raises(BusError, match="holds no number"):
+    with BusDirectory.create(path) as directory:
+        directory.topics_path.joinpath("t").mkdir(parents=True, mode=0o700)
+    with pytest.raises(BusError, match=r"t/topic\.json and its copy are missing"):
         attach(path)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bus import hotdir
+from bus import hot_place, hotdir
 from bus.directory import BusDirectory, Runtime, boot_id
 from bus.errors import NamespaceError, UnsafeDirectoryError
-from bus.hotdir import CONTROL_FILE, HotDirectory, open_or_create, wipe
+from bus.hot_place import CONTROL_FILE
+from bus.hotdir import HotDirectory, open_or_create, wipe
 from bus.liveness import lock_byte
 from bus.native.core import LAYOUT
 
@@ -98,10 +99,10 @@ def test_one_of_another_pid_namespace_is_refused_while_somebody_uses_it(
 def test_a_small_dev_shm_sends_the_hot_log_to_the_bus_directory(
     directory: BusDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert hotdir.choose_path(directory, None) == directory.default_hot_path()
-    monkeypatch.setattr(hotdir, "_free_bytes", lambda _: 64 << 20)
+    assert hot_place.choose_path(directory, None) == directory.default_hot_path()
+    monkeypatch.setattr(hot_place, "_free_bytes", lambda _: 64 << 20)
     with caplog.at_level("WARNING"):
-        assert hotdir.choose_path(directory, None) == directory.fallback_hot_path()
+        assert hot_place.choose_path(directory, None) == directory.fallback_hot_path()
     assert len(caplog.records) == 1
     assert "64 MiB free" in caplog.text
 

@@ -1,0 +1,100 @@
+"""A file of a bus at rest is damaged, cut, lost or exchanged: told, mended or missed aloud.
+
+BUS_DAMAGE_TRIALS: faults tried for each way in which the bus came to rest (`tox -e damage` tries
+all). BUS_FAULT_SEED: which ones.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.damage.rest_bus import HOW, KILLED, STOPPED, RestingBus
+from tests.damage.rest_faults import Fault, doubles, singles
+from tests.damage.rest_trial import Outcome, run
+
+TRIALS = int(os.environ.get("BUS_DAMAGE_TRIALS") or 3)
+EVERY = "BUS_DAMAGE_TRIALS" in os.environ
+
+
+@pytest.fixture(scope="module")
+def resting() -> Iterator[Callable[[str], RestingBus]]:
+    """A bus that came to rest in some way, put back before each trial; nothing is left of it."""
+    root = Path(tempfile.mkdtemp(prefix="bus-rest-"))
+    made: dict[str, RestingBus] = {}
+
+    def build(how: str) -> RestingBus:
+        if how not in made:
+            made[how] = RestingBus.build(root / how, how)
+        return made[how]
+
+    try:
+        yield build
+    finally:
+        for one in made.values():
+            one.clear()
+        shutil.rmtree(root)
+
+
+def assert_nothing_is_lost_in_silence(outcome: Outcome) -> None:
+    assert not outcome.wrong, f"{outcome.fault}: {outcome.wrong}; check found {outcome.found}"
+
+
+@pytest.mark.timeout(3000 if EVERY else 120)
+def test_no_damage_at_rest_is_silent_or_loses_what_its_copy_has(
+    resting: Callable[[str], RestingBus],
+) -> None:
+    seed = int(os.environ.get("BUS_FAULT_SEED") or int.from_bytes(os.urandom(3), "big"))
+    print(f"BUS_FAULT_SEED={seed}")
+    dice = random.Random(seed)
+    for how in HOW if EVERY else dice.sample((STOPPED, KILLED), 1):
+        bus = resting(how)
+        faults = [*singles(bus, 3), *doubles(bus, 3)]
+        for fault in dice.sample(faults, min(TRIALS, len(faults))):
+            assert_nothing_is_lost_in_silence(run(bus, fault, repair=False))
+
+
+#: What once did harm without a word.
+DANGERS = [
+    # ids began at 1 again: a new topic got the files of another one
+    (STOPPED, "delete", ("next_id", "next_id.copy")),
+    # all segments were files of another bus
+    (STOPPED, "delete", ("bus.json", "bus.json.copy")),
+    # the topic was gone, and its records with it
+    (KILLED, "delete", ("topics/t/topic.json", "topics/t/topic.json.copy")),
+    # the log began at offset 0 again, over the records that it had
+    (STOPPED, "delete", ("topics/t/0/state.json", "topics/t/0/state.json.copy")),
+    # the hot log was thrown away, with records that had been acknowledged
+    (KILLED, "zero", ("topics/t/1/state.json", "topics/t/1/state.json.copy")),
+    # serials of hot files came again
+    (KILLED, "delete", ("epoch", "epoch.copy")),
+    # the group began anew
+    (STOPPED, "zero", ("groups/g.offsets",)),
+    (KILLED, "truncate", ("groups/g.offsets", "groups/g.offsets.copy")),
+    (STOPPED, "delete", ("groups/g.offsets",)),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("how", "deed", "files"), DANGERS)
+def test_what_once_was_lost_without_a_word(
+    resting: Callable[[str], RestingBus], how: str, deed: str, files: tuple[str, ...]
+) -> None:
+    outcome = run(resting(how), Fault(how, deed, files, 100), repair=False)
+    assert_nothing_is_lost_in_silence(outcome)
+    assert outcome.incidents
+
+
+@pytest.mark.timeout(60)
+def test_a_hot_log_is_found_although_nothing_says_where_it_is(
+    resting: Callable[[str], RestingBus],
+) -> None:
+    """The records that only RAM has are read as well; of the bus itself nothing is damaged."""
+    files = ("runtime.json", "runtime.json.copy")
+    outcome = run(resting(KILLED), Fault(KILLED, "delete", files, 0), repair=False)
+    assert_nothing_is_lost_in_silence(outcome)
+    assert outcome.is_whole
