@@ -145,6 +145,13 @@ class BrokerNotRunningError(RetriableError):
     """Raised when no broker answers in the bus directory, and none could be started."""
 
 
+class OutcomeUnknownError(BusError):
+    """Raised when a record may or may not be in the log, because the bus left the hot directory.
+
+    It is not sent again by itself: it could be there twice then.
+    """
+
+
 class BrokerAlreadyRunningError(BusError):
     """Raised when a second broker is started for the same bus directory."""
 

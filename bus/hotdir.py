@@ -127,6 +127,9 @@ class HotDirectory:
         """
         self.control.store32_release(_STOPPING, MOVING if moving else STOPPING)
         self.catalog_changed()
+        # pairs with the fence behind each append, in bus_wake: whoever appends what is not in the
+        # copies any more sees that the bus moves, and does not report it as stored
+        self.control.fence()
 
     def publish(self) -> None:
         """Gives bus.ctl its name: from now on clients can attach."""

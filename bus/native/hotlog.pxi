@@ -198,6 +198,9 @@ cdef class HotLog:
                 before = out.done
                 self.sent_end = out.last_offset + 1
                 bus_wake(&self.control.data, &self.bells.bells)
+                # behind bus_wake's fence, which pairs with announce_stop's: saved, or seen here
+                if bus_load32_relaxed(&self.bells.bells.control.stopping) > 1:
+                    raise left_behind(self.topic_id, self.partition, out.done)
             if out.attention and (status == BUS_APPENDED or not armed): # once a round
                 self.attention(self, out.detail if status == BUS_WAIT_SPARE else 0)
             out.attention = 0
@@ -276,14 +279,6 @@ cdef class HotLog:
         return bus_load_acquire(&self.control.offset_limit)
 
     @property
-    def segment_bytes(self):
-        return bus_load_acquire(&self.control.segment_bytes)
-
-    @property
-    def hot_bytes(self):
-        return bus_load_acquire(&self.control.hot_bytes)
-
-    @property
     def max_message_bytes(self):
         return bus_load_acquire(&self.control.max_message_bytes)
 
@@ -298,10 +293,6 @@ cdef class HotLog:
     @property
     def replica_fsync_ns(self):
         return bus_load_acquire(&self.control.replica_fsync_ns)
-
-    @property
-    def lock_owner_tid(self):
-        return bus_lock_owner(&self.control.lock)
 
     @property
     def counters(self):

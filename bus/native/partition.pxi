@@ -172,6 +172,18 @@ cdef class Partition(HotLog):
 
     # ---- the broker: settings
 
+    @property
+    def segment_bytes(self):
+        return bus_load_acquire(&self.control.segment_bytes)
+
+    @property
+    def hot_bytes(self):
+        return bus_load_acquire(&self.control.hot_bytes)
+
+    @property
+    def lock_owner_tid(self):
+        return bus_lock_owner(&self.control.lock)
+
     def set_settings(self, *, flags=None, segment_bytes=None, hot_bytes=None,
                      max_message_bytes=None):
         if flags is not None:

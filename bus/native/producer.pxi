@@ -145,7 +145,8 @@ cdef class ProducerCore:
         timestamp_ms: of the record, milliseconds since the epoch; default now.
 
         Blocks up to max_block_ms while the log has no room. Raises MessageSizeTooLargeError,
-        UnknownTopicOrPartitionError, SerializationError, BackpressureError, ClosedError.
+        UnknownTopicOrPartitionError, SerializationError, BackpressureError, ClosedError; and
+        OutcomeUnknownError if the bus left its hot directory meanwhile, which is not sent again.
         """
         try:
             return self.send_once(topic, value, key, headers, partition, timestamp_ms)

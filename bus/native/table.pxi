@@ -120,6 +120,14 @@ cdef object lock_timeout(bus_mutex *lock, int64_t waited_ns, str what, Table con
         owner_pid=holder.look_at(tid).pid)
 
 
+cdef object left_behind(uint64_t topic_id, uint32_t partition, uint64_t count):
+    """The error of who appended while the bus left the hot directory."""
+    return _errors.OutcomeUnknownError(
+        f"the bus moved to another hot directory while {count} records were appended to partition "
+        f"{partition} of topic {topic_id}: they may or may not be in the log; send them again if "
+        "they may be there twice")
+
+
 cdef int wait_for_lock(bus_mutex *lock, bus_lock_result result, int64_t deadline,
                        int64_t waited_ns, str what, Table control) except -1:
     """Goes on where bus_lock_nowait ended: BUS_LOCK_TAKEN or BUS_LOCK_OWNER_DIED, taken either way.
@@ -221,6 +229,10 @@ cdef class Table:
 
     def store32_release(self, int64_t at, uint32_t value):
         bus_store32_release(<uint32_t *>self.at(at, 4), value)
+
+    def fence(self):
+        """Every store before it is seen before any load behind it."""
+        bus_fence_full()
 
     def occupied(self, int64_t at, int64_t stride, int64_t count):
         """Indexes of the slots whose first 32-bit word is not 0; each one is load-acquired."""

@@ -15,8 +15,10 @@ SMALLER = (
     if ALL
     else {
         "append": ["APPENDS=2"],
+        "attach": ["SLOTS=1"],
         "groups": ["DEATHS=1", "ZOMBIES=0"],
         "offsets": ["COMMITS=2", "DEATHS=1"],
+        "move": ["MOVES=1"],
         "wake": ["DEATHS=0"],
     }
 )
