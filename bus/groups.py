@@ -33,7 +33,12 @@ from bus.group_admin import (
 )
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
-from bus.members import MemberTable, create_members_file, members_file_name
+from bus.members import (
+    MemberTable,
+    create_members_file,
+    members_file_name,
+    remove_unfinished,
+)
 from bus.native.core import Bells
 from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
@@ -76,6 +81,7 @@ class Groups:
 
     def open_all(self) -> None:
         """Opens every group on disk. One that cannot be read is named and left out."""
+        remove_unfinished(self._hot.fd)
         groups_fd = self._directory.open_groups()
         try:
             files.settle(groups_fd)

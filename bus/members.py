@@ -56,6 +56,7 @@ CLIENTS_MAX = LAYOUT["BUS_CLIENTS"]
 #: how long a call waits for another process to leave its critical section (normally < 1 ms)
 LOCK_TIMEOUT_MS = 10_000
 
+_UNFINISHED = ".new-"
 _BYTES = LAYOUT["sizeof.bus_members"]
 _MAGIC = LAYOUT["BUS_MAGIC_MEMBERS"]
 _VERSION = LAYOUT["BUS_LAYOUT_VERSION"]
@@ -132,9 +133,9 @@ def members_file_name(group_id: int) -> str:
 def create_members_file(hot_fd: int, *, bus_id: int, group_id: int) -> None:
     """Make an empty members table, in place of an old one if there is one (the broker does)."""
     name = members_file_name(group_id)
-    temporary = f".{name}.{os.getpid()}.tmp"
+    temporary = _UNFINISHED + name
     with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=hot_fd)  # a dead process with our pid may have left it
+        os.unlink(temporary, dir_fd=hot_fd)  # of a broker that died here
     fd = files.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=hot_fd)
     try:
         files.allocate(fd, _BYTES)
@@ -145,6 +146,13 @@ def create_members_file(hot_fd: int, *, bus_id: int, group_id: int) -> None:
         os.rename(temporary, name, src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
     finally:
         os.close(fd)
+
+
+def remove_unfinished(hot_fd: int) -> None:
+    """Remove the tables that a broker was making when it died."""
+    for name in os.listdir(hot_fd):
+        if name.startswith(_UNFINISHED):
+            os.unlink(name, dir_fd=hot_fd)
 
 
 class MemberTable:

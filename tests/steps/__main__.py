@@ -1,6 +1,7 @@
 """The full sweep, and docs/steps.md.
 
     python -m tests.steps [--page FILE] [--grid N] [--later-grid N] [--third-grid N]
+                          [--python-grid N]
 
 Kills before every instruction of every native path, and again in the next append, from each state
 that a death has left: a double fault. On the shortest paths a third time. Larger grids are quicker,
@@ -14,6 +15,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.steps import python_paths
 from tests.steps.native_sweep import ROOT, Sweep, build, sweep
 from tests.steps.report import page
 
@@ -39,14 +41,16 @@ def main() -> int:
     parser.add_argument("--grid", default="1", help="first deaths at every so many")
     parser.add_argument("--later-grid", default="16", help="second deaths at every so many")
     parser.add_argument("--third-grid", default="256", help="third deaths at every so many")
+    parser.add_argument("--python-grid", default="2", help="the same, second ones of Python paths")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        python = python_paths.run(Path(name), later=int(options.python_grid))
         sweeps = run(Path(name), options)
-    wrong = [line for one in sweeps.values() for line in one.violations]
+    wrong = [line for one in (*python, *sweeps.values()) for line in one.violations]
     print("\n".join(wrong) or "no violations")
     if options.page and not wrong:
         grids = (options.grid, options.later_grid, options.third_grid)
-        text = page(sweeps, grids=grids, **_when())
+        text = page(sweeps, python, grids=grids, **_when())
         options.page.write_text(text)
     return int(bool(wrong))
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from tests.steps import python_paths
+from tests.steps.group_sweep import Swept
 from tests.steps.native_sweep import Sweep
 
 _HEADS = {
@@ -11,12 +13,20 @@ _HEADS = {
 }
 
 
-def page(sweeps: Mapping[str, Sweep], *, grids: tuple[str, ...], date: str, commit: str) -> str:
+def page(
+    sweeps: Mapping[str, Sweep],
+    python: list[Swept],
+    *,
+    grids: tuple[str, ...],
+    date: str,
+    commit: str,
+) -> str:
     """The whole page."""
     tables = "\n".join(
         f"\n## {_HEADS.get(name, name)}\n\n{_table(found)}" for name, found in sweeps.items()
     )
     kills = sum(path.kills for found in sweeps.values() for path in found.paths)
+    kills += sum(one.kills + one.second_kills for one in python)
     return f"""# Steps: death at every instruction
 
 `tox -e steps` brings a real process to an instruction of an operation, kills it there with SIGKILL,
@@ -38,7 +48,7 @@ before the instructions in between that make the difference. In the middle of a 
 stos`, `rep movs`, the loop of the 300 KiB record) only bytes change that nobody reads: there every
 1021st round, or every 5003rd instruction, is taken.
 {tables}
-"""
+{python_paths.text(python)}"""
 
 
 def _table(found: Sweep) -> str:
