@@ -111,8 +111,7 @@ def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) ->
     Raises NoSpaceError when the filesystem is full; no half file is left then.
     """
     name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=dir_fd)  # of a replica that died: never written to again
+    discard_temporary(dir_fd, base_offset)  # of a replica that died: never written to again
     fd = -1
     try:
         fd = files.open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dir_fd)
@@ -135,8 +134,18 @@ def publish_temporary(dir_fd: int, base_offset: int, fd: int) -> None:
     """Gives a temporary file its name, after its bytes and before its directory are synced."""
     os.fdatasync(fd)
     name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
-    os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    try:
+        os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except IsADirectoryError:  # somebody's, in the place of a file of ours
+        set_aside(dir_fd, base_offset)
+        os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     os.fsync(dir_fd)
+
+
+def discard_temporary(dir_fd: int, base_offset: int) -> None:
+    """Deletes a temporary file that is not to get its name."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}", dir_fd=dir_fd)
 
 
 def remove_segments(dir_fd: int, base_offsets: list[int]) -> None:

@@ -83,8 +83,10 @@ class OffsetMetadataTooLargeError(BusError, ValueError):
 class CorruptRecordError(BusError):
     """Raised when a frame in a segment does not validate.
 
-    Attributes: `segment` (number or file name), `position` (bytes into the segment), `offset`
-    (the offset that was expected there, -1 if unknown) and `reason`.
+    Attributes: `topic`, `partition`, `file`, `segment` (number or file name), `position` (bytes
+    into the segment), `offset` (the offset that was expected there, -1 if unknown), `reason`, and
+    `next_offset`: the records from `offset` to before it cannot be read, the one there can; -1 if
+    unknown. A consumer that seeks to it goes on behind the damage; until then every poll raises.
     """
 
     def __init__(
@@ -95,12 +97,28 @@ class CorruptRecordError(BusError):
         position: int = -1,
         offset: int = -1,
         reason: str = "",
+        topic: str = "",
+        partition: int = -1,
+        file: str = "",
+        next_offset: int = -1,
     ) -> None:
         super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.file = file
+        self.next_offset = next_offset
         self.segment = segment
         self.position = position
         self.offset = offset
         self.reason = reason
+
+
+class RecordsLostError(CorruptRecordError):
+    """Raised when records were damaged in the hot log before they were durable: they are gone.
+
+    A consumer raises it where they stood; a future with acks="all" raises it for such a record.
+    Attributes as of CorruptRecordError.
+    """
 
 
 class CorruptSegmentError(BusError):

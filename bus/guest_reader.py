@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from bus.durable import DATA_START
 from bus.guest import GuestClient
 from bus.lease import Lease
-from bus.native.core import GuestCursor, GuestLog, Mapping, find_time
+from bus.native.core import GuestCursor, GuestLog, Mapping, find_time, parse_header
 from bus.structs import TopicPartition
 
 
@@ -38,7 +39,7 @@ class GuestReader(GuestCursor):
         self._lease = lease
         self._client = lease.client
 
-    def open_cold(self, offset: int) -> Mapping | None:
+    def open_cold(self, offset: int) -> tuple[Mapping, int, int, int] | None:
         """The durable segment with this offset, or the first one behind it; None if none is."""
         topic, partition = self.topic_partition
         try:
@@ -48,14 +49,17 @@ class GuestReader(GuestCursor):
         except FileNotFoundError:
             return None
         try:
-            return Mapping(fd, os.fstat(fd).st_size)
+            segment = Mapping(fd, os.fstat(fd).st_size)
         finally:
             os.close(fd)
+        header = parse_header(memoryview(segment)[:DATA_START])
+        return segment, header.number, header.base_offset, header.previous_end
 
     def offset_for_time(self, timestamp_ns: int) -> tuple[int, int] | None:
         """(offset, timestamp in ns) of the first record at or after that time, or None."""
         offset, hot_start = self.log.log_start_offset, self.log.hot_start_offset
-        while offset < hot_start and (segment := self.open_cold(offset)) is not None:
+        while offset < hot_start and (cold := self.open_cold(offset)) is not None:
+            segment = cold[0]
             found = find_time(segment, timestamp_ns)
             if found is not None and found[0] >= self.log.log_start_offset:
                 return found
@@ -67,7 +71,4 @@ class GuestReader(GuestCursor):
 
 
 def _end_of(segment: Mapping) -> int:
-    from bus.durable import DATA_START
-    from bus.native.core import parse_header
-
     return parse_header(memoryview(segment)[:DATA_START]).end_offset

@@ -4,17 +4,17 @@
     older than that          ─► the durable segment, mapped read-only, found by its file name
 
 A segment leaves the hot ring only when it is durable and sealed, so whatever is not hot is whole
-on disk, up to its end frame.
+on disk, up to its end frame. A frame that is damaged in one tier is read from the other, as long as
+both have the segment.
 """
 
-import os
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
-from bus.durable import DATA_START, list_segments, open_dir, open_segment
+from bus.cold import ColdSegment, ColdSegments
+from bus.files import path_of
 from bus.lease import Lease
-from bus.native.core import Cursor, Mapping, Partition, find_time, parse_header
+from bus.native.core import Cursor, Mapping, Partition, find_time
 from bus.structs import TopicPartition
 
 
@@ -44,48 +44,37 @@ class PartitionReader(Cursor):
             key_deserializer=key_deserializer,
             value_deserializer=value_deserializer,
         )
-        self._path = lease.client.directory.partition_path(*topic_partition)
+        path = lease.client.directory.partition_path(*topic_partition)
+        self._cold = ColdSegments(path, log, topic_partition)
 
-    def open_cold(self, offset: int) -> Mapping | None:
+    def open_cold(self, offset: int) -> ColdSegment | None:
         """The durable segment with this offset, or the first one behind it; None if none is."""
-        if not self._path.exists():
-            return None
-        with open_dir(self._path) as dir_fd:
-            bases = list_segments(dir_fd)
-            first = max(bisect_right(bases, offset) - 1, 0)
-            for base in bases[first:]:
-                mapping = self._map_if_beyond(dir_fd, base, offset)
-                if mapping is not None:
-                    return mapping
+        return self._cold.find(offset)
+
+    def open_copy(self, number: int) -> Mapping | None:
+        """The durable copy of a hot segment, as far as it goes; None if there is none."""
+        for slot in self.log.ring():
+            if slot.number == number:
+                return self._cold.copy(number, slot.base_offset)
         return None
 
-    def _map_if_beyond(self, dir_fd: int, base: int, offset: int) -> Mapping | None:
-        """The segment, if it is sealed and ends behind the offset. A deleted one counts as none."""
-        try:
-            fd = open_segment(dir_fd, base)
-        except FileNotFoundError:
-            return None
-        try:
-            header = parse_header(os.pread(fd, DATA_START, 0))
-            if header.end_offset <= offset:
-                return None
-            return Mapping(fd, header.bytes)
-        finally:
-            os.close(fd)
+    def file_of(self, number: int, hot: bool) -> str:
+        """Path of a segment's file, for messages."""
+        if not hot:
+            return self._cold.file_of(number)
+        serials = [slot.serial for slot in self.log.ring() if slot.number == number]
+        name = f"{self.log.topic_id}-{self.log.partition}.{serials[0] if serials else 0}.seg"
+        return f"{path_of(self.log.hot_fd)}/{name}"
+
+    def offset_behind(self, offset: int) -> int | None:
+        """Base offset of the first durable segment behind that offset, or None."""
+        return self._cold.base_behind(offset)
 
     def offset_for_time(self, timestamp_ns: int) -> tuple[int, int] | None:
         """(offset, timestamp in ns) of the first record at or after that time, or None."""
-        if self._path.exists():
-            with open_dir(self._path) as dir_fd:
-                for base in list_segments(dir_fd):
-                    found = self._search_cold(dir_fd, base, timestamp_ns)
-                    if found is not None:
-                        return found
+        start = self.log.log_start_offset
+        for segment in self._cold.all_from(start):
+            found = find_time(segment.mapping, timestamp_ns)
+            if found and found[0] >= start:
+                return found
         return self.find_time(timestamp_ns)
-
-    def _search_cold(self, dir_fd: int, base: int, timestamp_ns: int) -> tuple[int, int] | None:
-        mapping = self._map_if_beyond(dir_fd, base, self.log.log_start_offset)
-        if mapping is None or parse_header(mapping).max_timestamp < timestamp_ns:
-            return None
-        found = find_time(mapping, timestamp_ns)
-        return found if found and found[0] >= self.log.log_start_offset else None

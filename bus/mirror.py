@@ -8,7 +8,6 @@ covered. A failed fdatasync is final for the file (the kernel marks its pages cl
 and the next fdatasync would lie), so the mirror refuses every later sync.
 """
 
-import mmap
 import os
 import time
 from typing import Final, Self
@@ -22,10 +21,15 @@ from bus.durable import (
     publish_temporary,
 )
 from bus.errors import BusError
-from bus.native.core import Scan, parse_header, scan_segment, sync_range
+from bus.native.core import Mapping, Scan, parse_header, scan_segment, seal_segment, sync_range
+from bus.synced import write_mark
 
 #: The seal fields follow the identity of the header, on the same page.
 _SEAL_END: Final = 192
+
+
+#: How far a file is on disk is noted in it this often, in seconds, while records arrive.
+MARK_S: Final = 0.1
 
 
 class MirrorError(BusError):
@@ -43,6 +47,12 @@ class Mirror:
         self._failed = False
         self._named = True
         self._seal = b""
+        #: the header says where the segment ends
+        self.is_sealed = False
+        self._seed = 0
+        self._marks = 0
+        self._marked = DATA_START  # nothing of the file was synced yet
+        self._marked_s = time.monotonic()
         self.number = number
         self.base_offset = base_offset
         #: where the next frame goes, and the offset of the record in it
@@ -64,6 +74,7 @@ class Mirror:
         fd = create_temporary(dir_fd, hot.base_offset, identity_of(header), hot.bytes)
         mirror = cls(dir_fd, fd, hot.number, hot.base_offset, DATA_START, hot.base_offset)
         mirror._named = False
+        mirror._seed = hot.seed
         return mirror
 
     @classmethod
@@ -78,11 +89,13 @@ class Mirror:
         fd = open_segment(dir_fd, base_offset, writable=True)
         try:
             identity = parse_header(os.pread(fd, DATA_START, 0))
-            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
-                scan = scan_segment(view)
+            _whole(fd, identity.bytes)
+            scan = scan_segment(Mapping(fd, identity.bytes))
             mirror = cls(
                 dir_fd, fd, identity.number, base_offset, scan.end_position, scan.next_offset
             )
+            mirror.is_sealed = identity.end_offset != 0
+            mirror._seed = identity.seed
         except BaseException:
             os.close(fd)
             raise
@@ -110,6 +123,31 @@ class Mirror:
             self._failed = True
             raise MirrorError(f"pwrite at {at}: {error.strerror}") from error
 
+    def mapped(self) -> Mapping:
+        """Its bytes, which stay readable when the file was closed or replaced."""
+        return Mapping(self._fd, os.fstat(self._fd).st_size)
+
+    def mark_synced(self) -> None:
+        """Notes in the file how far it is on disk; the note itself is, with the next sync.
+
+        Recovery tells by it what rotted from what a power loss tore off.
+        """
+        if self.is_sealed or self._failed or self.synced_position == self._marked:
+            return
+        try:
+            write_mark(self._fd, self._seed, self._marks, self.synced_position, self.synced_offset)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"the mark of what is synced: {error.strerror}") from error
+        self._marks += 1
+        self._marked = self.synced_position
+        self._marked_s = time.monotonic()
+
+    @property
+    def is_mark_due(self) -> bool:
+        """True when the last note is old enough for another one: it costs a page."""
+        return time.monotonic() - self._marked_s >= MARK_S
+
     def start_writeback(self, position: int) -> None:
         """Asks the disk to begin with the bytes from `position` on, without waiting for it.
 
@@ -127,6 +165,8 @@ class Mirror:
         Raises MirrorError, and then for ever.
         """
         position, offset = self.position, self.next_offset
+        if self.is_mark_due:
+            self.mark_synced()
         self._make_durable()
         if self._seal:
             self._write_seal()
@@ -145,6 +185,19 @@ class Mirror:
         header, self._seal = self._seal, b""
         self._write_at(header[_SEAL_END:], _SEAL_END)
         self._write_at(header[IDENTITY_BYTES:_SEAL_END], IDENTITY_BYTES)
+
+    def seal_here(self) -> None:
+        """Ends the segment behind the last frame that was written; the caller syncs.
+
+        For a complete segment whose hot file is gone, or damaged. The index stays empty: it is a
+        cache.
+        """
+        try:
+            seal_segment(self._fd, self.position, self.next_offset)
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"the seal: {error.strerror}") from error
+        self.is_sealed = True
 
     def close(self) -> None:
         """Closes the file; calling it again does nothing."""
@@ -166,3 +219,9 @@ class Mirror:
             self._failed = True
             raise MirrorError(f"sync: {error.strerror}") from error
         self.fsync_ns = time.monotonic_ns() - started
+
+
+def _whole(fd: int, size: int) -> None:
+    """Gives a truncated file its length back: what is written into it must have its room."""
+    if os.fstat(fd).st_size < size:
+        os.posix_fallocate(fd, 0, size)

@@ -29,6 +29,7 @@ from bus.errors import (
 from bus.headers import Header, encode_headers
 from bus.holder import if_stopped
 from bus.liveness import ROLE_PRODUCER
+from bus.lost import loss_at, new_loss, report_of
 from bus.moves import PAUSE_S, follow_move, follow_stop
 from bus.native.core import LAYOUT, Partition, ProducerCore, RecordFuture, Route
 from bus.options import Acks, ProducerOptions
@@ -163,6 +164,7 @@ class Producer(ProducerCore):
         logs: list[Partition] = []
         for number in range(found.partitions):
             partition = backpressure.attach(self._client.partition(found, number))
+            new_loss(partition)  # what was lost before is not this producer's
             self._partitions[found.id, number] = partition
             logs.append(partition)
         return Route(topic, logs, os.urandom(1)[0])
@@ -262,12 +264,14 @@ class Producer(ProducerCore):
             if self._options.autostart:
                 raise
 
-    def _failure(self, log: Partition) -> BusError | None:
+    def _failure(self, log: Partition, offset: int = -1) -> BusError | None:
         """Why a record of this partition cannot become durable any more, or None."""
+        if (loss := loss_at(log, offset)) is not None:
+            return loss
         if log.replica_state == _REPLICA_FAILED:
             return ReplicaFailedError(
                 f"the replica of partition {log.partition} of topic id {log.topic_id} stopped:"
-                f" {self._report(log)}; see 'bus status' and 'bus check'"
+                f" {report_of(self._client, log)}; see 'bus status' and 'bus check'"
             )
         if log.flags & _DELETED:
             if self._closed or self._client.stopping:
@@ -275,20 +279,12 @@ class Producer(ProducerCore):
             return UnknownTopicOrPartitionError("the topic was deleted")
         return None
 
-    def _report(self, log: Partition) -> str:
-        for topic in self._client.topics():
-            if topic.id == log.topic_id:
-                relative = f"topics/{topic.name}/{log.partition}/replica-report.json"
-                report = self._client.directory.read_json(relative)
-                if report is not None:
-                    return str(report.get("reason", "no reason given"))
-        return "it left no report"
-
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent so far is as safe as `acks` says, at most `timeout` seconds.
 
-        Raises BusTimeoutError, ReplicaFailedError, ClosedError; UnknownTopicOrPartitionError, once,
-        when a topic was deleted with records on their way. All other partitions are done then.
+        Raises BusTimeoutError, ReplicaFailedError, ClosedError; once each, RecordsLostError (they
+        were damaged before they were durable) and UnknownTopicOrPartitionError (the topic was
+        deleted meanwhile); all other partitions are done then.
         """
         if self._closed or self._client.stale:
             self._revive()
@@ -297,6 +293,7 @@ class Producer(ProducerCore):
         deadline = None if timeout is None else time.monotonic() + timeout
         failure: BusError | None = None
         for key, log in list(self._partitions.items()):
+            failure = new_loss(log) or failure
             if log.high_watermark >= log.sent_end or not log.flags & _REPLICATED:
                 continue
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
@@ -307,6 +304,7 @@ class Producer(ProducerCore):
                 failure = error
             except BusError as error:
                 failure = error
+            failure = new_loss(log) or failure
         if failure is not None:
             raise failure
 
@@ -339,17 +337,16 @@ class Producer(ProducerCore):
     def metrics(self) -> dict[str, dict[str, float]]:
         """Counters since the producer was made, in kafka-python's shape."""
         logs = list(self._partitions.values())
-        behind = max((log.log_end_offset - log.high_watermark for log in logs), default=0)
-        fsync_ms = max((log.replica_fsync_ns / 1e6 for log in logs), default=0.0)
-        return {
-            "producer-metrics": {
-                "record-send-total": self.records_sent,
-                "byte-total": self.bytes_sent,
-                "partitions": len(logs),
-                "records-not-durable-max": behind,
-                "replica-fsync-ms-max": fsync_ms,
-            }
+        found = {
+            "record-send-total": self.records_sent,
+            "byte-total": self.bytes_sent,
+            "partitions": len(logs),
+            "records-not-durable-max": max(
+                (log.log_end_offset - log.high_watermark for log in logs), default=0
+            ),
+            "replica-fsync-ms-max": max((log.replica_fsync_ns / 1e6 for log in logs), default=0.0),
         }
+        return {"producer-metrics": found}
 
     def bootstrap_connected(self) -> bool:
         """True while the producer is attached to a bus."""

@@ -9,9 +9,11 @@ their ends before a newer one was made (see `bus.durable`): 10 GiB of log cost o
 | no record                        | the file is removed                                        |
 | frames up to its end frame       | nothing; the header's seal is written if it is missing     |
 | frames, then a torn frame or     | an end frame is written over what does not verify: it was  |
-| zeros, never sealed              | never acknowledged, for the watermark follows fdatasync    |
-| sealed, but a frame is damaged   | nothing is cut (this is bit rot, not a torn tail): readers |
-|                                  | get the error, new records go to a new segment             |
+| zeros, never sealed, not synced  | never acknowledged, for the watermark follows fdatasync    |
+| a frame is damaged that had been | nothing is cut (this is bit rot, not a torn tail): readers |
+| synced (the seal, the mark of    | get the error, and what follows it; the segment is ended   |
+| bus.synced or the clean end says | behind the last good frame, new records go to a new one    |
+| so)                              |                                                            |
 | an unreadable header             | the file is set aside under another name; readers get an   |
 |                                  | error for the offsets that it held                         |
 | another version of bus wrote it  | nothing: the broker refuses to start                       |
@@ -22,10 +24,10 @@ twice changes nothing more, so dying in the middle is harmless.
 """
 
 import logging
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from bus.durable import (
     DATA_START,
@@ -37,12 +39,24 @@ from bus.durable import (
     segment_name,
     set_aside,
 )
-from bus.errors import CorruptSegmentError, UnsupportedVersionError
+from bus.errors import CorruptSegmentError, UnsafeDirectoryError, UnsupportedVersionError
 from bus.files import path_of, sweep_temporary
-from bus.native.core import LAYOUT, parse_header, scan_segment, seal_segment
-from bus.state import CleanEnd, PartitionState, offset_limit_for
+from bus.native.core import (
+    LAYOUT,
+    Mapping,
+    Scan,
+    SegmentHeader,
+    find_good,
+    parse_header,
+    scan_segment,
+    seal_segment,
+)
+from bus.state import OFFSET_STEP, CleanEnd, PartitionState, offset_limit_for
+from bus.synced import Synced, read_mark
 
 logger = logging.getLogger(__name__)
+
+FRAME_BYTES: Final = LAYOUT["sizeof.bus_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +75,31 @@ class Tail:
     sealed: bool
     #: why the scan stopped before it, if something other than zeros stood there
     error: str | None = None
+    #: below this offset all records had been synced, says the file itself
+    synced_offset: int = 0
+    #: where the last good frames end, those behind damage included, and the offset after them
+    kept_position: int = 0
+    kept_offset: int = 0
 
-    @property
-    def is_empty(self) -> bool:
-        return self.next_offset == self.base_offset and not self.is_rotten
+    def proven_end(self, clean: CleanEnd | None) -> int:
+        """All records below it had been on disk."""
+        stopped = 0
+        if clean is not None and (clean.number == self.number or _holds_records(clean)):
+            stopped = clean.offset
+        return max(self.header_end_offset, self.synced_offset, stopped)
 
-    @property
-    def is_rotten(self) -> bool:
-        """Sealed once, so synced to its end, and damaged since."""
-        return self.header_end_offset != 0 and not self.sealed
+    def is_rotten(self, clean: CleanEnd | None) -> bool:
+        """Damaged where it had been synced: bit rot, which a power loss does not explain."""
+        was_sealed = self.header_end_offset != 0 and not self.sealed
+        return was_sealed or self.next_offset < self.proven_end(clean)
+
+    def is_empty(self, clean: CleanEnd | None) -> bool:
+        return self.next_offset == self.base_offset and not self.is_rotten(clean)
+
+
+def _holds_records(clean: CleanEnd) -> bool:
+    """A clean end that no gap explains: offsets are skipped up to a whole step only."""
+    return clean.offset % OFFSET_STEP != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +112,11 @@ class RecoveryPlan:
     log_start_offset: int
     #: the newest file has no record and goes
     remove_tail: bool = False
-    #: the newest file gets an end frame here
+    #: the newest file gets an end frame here, that gives this offset as its end
     seal_position: int | None = None
+    seal_offset: int = 0
+    #: what is damaged in it had been on disk
+    is_rotten: bool = False
 
     @property
     def state(self) -> PartitionState:
@@ -105,7 +138,7 @@ def plan_recovery(
     # A clean end above what the files hold is one in a segment without records (or what was lost
     # since was damaged by others); either way no offset from it on was ever given out.
     base = clean.offset if clean and clean.offset >= end else max(state.offset_limit, end)
-    remove = tail is not None and tail.is_empty
+    remove = tail is not None and tail.is_empty(clean)
     kept = bases[:-1] if remove else bases
     return RecoveryPlan(
         base_offset=base,
@@ -114,14 +147,16 @@ def plan_recovery(
         number=number + 1,
         log_start_offset=_log_start(state, kept, base, is_cut),
         remove_tail=remove,
-        seal_position=_seal_position(tail),
+        **_seal(tail, clean),
     )
 
 
 def _log_start(state: PartitionState, kept: list[int], base: int, is_cut: bool) -> int:
     if kept:
         return max(state.log_start_offset, kept[0])
-    return state.log_start_offset if is_cut else base
+    clean = state.clean_end
+    # After a clean stop every record that retention had left must be in some file.
+    return state.log_start_offset if is_cut or (clean and _holds_records(clean)) else base
 
 
 def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
@@ -130,17 +165,23 @@ def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
         clean = state.clean_end
         end = clean.offset if clean else state.offset_limit
         return end, end, clean.number if clean else 0
-    if tail.is_rotten:
-        return tail.header_end_offset, tail.header_end_offset, tail.number
-    previous_end = tail.previous_end if tail.is_empty else tail.next_offset
+    if tail.is_rotten(state.clean_end):
+        end = max(tail.proven_end(state.clean_end), tail.kept_offset)
+        return end, end, tail.number
+    previous_end = tail.previous_end if tail.is_empty(state.clean_end) else tail.next_offset
     return tail.next_offset, previous_end, tail.number
 
 
-def _seal_position(tail: Tail | None) -> int | None:
-    if tail is None or tail.is_empty or tail.is_rotten:
-        return None
+def _seal(tail: Tail | None, clean: CleanEnd | None) -> dict[str, Any]:
+    if tail is None or tail.is_empty(clean):
+        return {}
+    if tail.header_end_offset:
+        return {"is_rotten": tail.is_rotten(clean)}
+    if tail.is_rotten(clean):
+        end = max(tail.proven_end(clean), tail.kept_offset)
+        return {"seal_position": tail.kept_position, "seal_offset": end, "is_rotten": True}
     # A replica may have died between the end frame and the seal in the header.
-    return None if tail.header_end_offset else tail.end_position
+    return {"seal_position": tail.end_position, "seal_offset": tail.next_offset}
 
 
 # ------------------------------------------------------------------------------------- acting
@@ -155,25 +196,27 @@ def recover(partition_dir: Path, state: PartitionState | None) -> RecoveryPlan:
         remove_leftovers(dir_fd)
         sweep_temporary(dir_fd)
         before = list_segments(dir_fd)
-        bases, tail = _readable_tail(dir_fd, partition_dir)
+        bases, tail = _readable_tail(dir_fd, partition_dir, state.clean_end if state else None)
         plan = plan_recovery(state, bases, tail, is_cut=bases != before)
         if tail is not None:
             _mend(dir_fd, tail, plan, partition_dir)
     return plan
 
 
-def _readable_tail(dir_fd: int, partition_dir: Path) -> tuple[list[int], Tail | None]:
+def _readable_tail(
+    dir_fd: int, partition_dir: Path, clean: CleanEnd | None
+) -> tuple[list[int], Tail | None]:
     bases = list_segments(dir_fd)
     while bases:
         try:
-            return bases, scan_tail(dir_fd, bases[-1])
-        except CorruptSegmentError as error:
+            return bases, scan_tail(dir_fd, bases[-1], clean)
+        except (CorruptSegmentError, UnsafeDirectoryError, IsADirectoryError) as error:
             name = set_aside(dir_fd, bases.pop())
             logger.error("%s: %s; kept as %s, its records are lost", partition_dir, error, name)
     return bases, None
 
 
-def scan_tail(dir_fd: int, base_offset: int) -> Tail:
+def scan_tail(dir_fd: int, base_offset: int, clean: CleanEnd | None = None) -> Tail:
     """Reads and verifies one durable segment.
 
     Raises CorruptSegmentError for a bad header, UnsupportedVersionError for a foreign one.
@@ -183,10 +226,15 @@ def scan_tail(dir_fd: int, base_offset: int) -> Tail:
         head = os.pread(fd, DATA_START, 0)
         _check_version(head, path_of(fd))
         header = parse_header(head)
-        with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
-            scan = scan_segment(view)
+        if os.fstat(fd).st_size <= DATA_START:
+            raise CorruptSegmentError(f"{path_of(fd)} was cut: it has no frame")
+        mapping = Mapping(fd, header.bytes)  # what was cut off reads as zeros
     finally:
         os.close(fd)
+    scan = scan_segment(mapping)
+    mark = read_mark(head, header.seed) or Synced(0, 0)
+    stopped = clean is not None and clean.number == header.number  # then all was synced
+    kept = _scan_on(mapping, header, scan, len(mapping) if stopped else mark.position)
     return Tail(
         base_offset=base_offset,
         number=header.number,
@@ -196,7 +244,20 @@ def scan_tail(dir_fd: int, base_offset: int) -> Tail:
         next_offset=scan.next_offset,
         sealed=scan.sealed,
         error=scan.error,
+        synced_offset=mark.offset,
+        kept_position=kept.end_position,
+        kept_offset=kept.next_offset,
     )
+
+
+def _scan_on(mapping: Mapping, header: SegmentHeader, scan: Scan, synced: int) -> Scan:
+    """The last walk over good frames: behind each damage, as long as all had been synced there."""
+    while not scan.sealed and scan.error is not None and scan.end_position < synced:
+        good = find_good(mapping, start=scan.end_position, least=scan.next_offset, seed=header.seed)
+        if good is None:
+            return scan
+        scan = scan_segment(mapping, start=good[0], offset=good[1], seed=header.seed)
+    return scan
 
 
 def _check_version(head: bytes, path: str) -> None:
@@ -217,24 +278,27 @@ def _mend(dir_fd: int, tail: Tail, plan: RecoveryPlan, partition_dir: Path) -> N
     path = partition_dir / segment_name(tail.base_offset)
     if plan.remove_tail:
         remove_segments(dir_fd, [tail.base_offset])
-    elif tail.is_rotten:
+        return
+    if plan.is_rotten:
         logger.error(
-            "%s is damaged at %d (%s); readers will get the error, new records go to a new segment",
+            "%s is damaged at %d (%s), where it had been synced: nothing is cut, readers get the"
+            " error, new records go to a new segment",
             path,
             tail.end_position,
-            tail.error,
+            tail.error or "frames are missing",
         )
-    elif plan.seal_position is not None:
+    if plan.seal_position is not None:
         logger.info(
             "%s ends at offset %d, position %d (%s)",
             path,
-            tail.next_offset,
+            plan.seal_offset,
             plan.seal_position,
             tail.error or "no frame follows",
         )
         fd = open_segment(dir_fd, tail.base_offset, writable=True)
         try:
-            seal_segment(fd, plan.seal_position, tail.next_offset)
+            os.posix_fallocate(fd, 0, plan.seal_position + FRAME_BYTES)  # it may have been cut
+            seal_segment(fd, plan.seal_position, plan.seal_offset)
         finally:
             os.close(fd)
     else:

@@ -109,7 +109,7 @@ class Retainer:
         slots = sorted((s for s in partition.log.ring() if s.number), key=lambda s: s.number)
         for slot in slots:
             try:
-                header = parse_header(partition.log.segment_header(slot.number))
+                header = parse_header(partition.log.segment_header(slot.number, slot.base_offset))
             except CorruptSegmentError:
                 continue  # recycled while we looked
             size = header.end_position or slot.bytes

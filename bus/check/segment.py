@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bus.check.damage import Findings
 from bus.fields import Fields
-from bus.frames import DATA_START, TYPE_END, Frame, InvalidFrameError, read_frame
+from bus.frames import DATA_START, TYPE_END, TYPE_PAD, Frame, InvalidFrameError, read_frame
 from bus.native.core import LAYOUT, crc32c
 
 HEADER = Fields(
@@ -179,6 +179,8 @@ class _Walk:
         if frame.carries_offset:
             self.next_offset = frame.offset + 1
             self.max_timestamp = max(self.max_timestamp, frame.timestamp)
+        elif frame.type == TYPE_PAD:  # a gap says which records were lost: it is no damage itself
+            self.next_offset = max(self.next_offset, frame.producer)
         self.position += frame.size
 
     def _check_offset(self, frame: Frame) -> None:

@@ -3,11 +3,13 @@ from libc.stdint cimport (
     INT64_MIN, UINT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
 from libc.string cimport memcmp, memcpy, memset
-from libc.errno cimport errno
+from libc.errno cimport EIO, ENOMEM, errno
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release,
     PyObject_CheckBuffer, PyObject_GetBuffer,
 )
+from libc.stdlib cimport calloc, free
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
@@ -28,7 +30,7 @@ cdef extern from "layout.h" nogil:
         BUS_TYPE_END, BUS_TYPE_CONTROL, BUS_ATTR_APPEND_TIME, BUS_ATTR_NULL_KEY
         BUS_ATTR_NULL_VALUE, BUS_ATTR_ALIGNED, BUS_ATTR_BARE_VALUE, BUS_BARE_VALUE
         BUS_MOAT_BYTES, BUS_CANARY_BYTES, BUS_FLAG_REPLICATED, BUS_FLAG_DROP
-        BUS_FLAG_APPEND_TIME, BUS_FLAG_DELETED
+        BUS_FLAG_APPEND_TIME, BUS_FLAG_DELETED, BUS_LOST_RANGES
     const uint64_t BUS_MAGIC_BUS
     const uint64_t BUS_MAGIC_PARTITION
     const uint64_t BUS_MAGIC_SEGMENT
@@ -60,6 +62,14 @@ cdef extern from "layout.h" nogil:
         uint64_t generation
         uint64_t position
         uint64_t pins
+    ctypedef struct bus_lost:
+        uint64_t first
+        uint64_t end
+        uint64_t check
+    ctypedef struct bus_synced:
+        uint64_t position
+        uint64_t offset
+        uint32_t crc
     ctypedef struct bus_partition:
         uint64_t magic
         uint32_t version
@@ -85,6 +95,8 @@ cdef extern from "layout.h" nogil:
         uint64_t recycled
         uint64_t dropped_records
         uint64_t corrupt_frames
+        uint64_t segments_given_up
+        uint64_t repaired_reads
         bus_sleepers data
         bus_sleepers durable
         bus_sleepers space
@@ -114,6 +126,7 @@ cdef extern from "layout.h" nogil:
         uint64_t end_offset
         uint64_t end_position
         int64_t max_timestamp
+        bus_synced synced[2]
         bus_index_entry index[512]
     ctypedef struct bus_frame:
         uint32_t size
@@ -182,11 +195,20 @@ cdef extern from "frame.h" nogil:
     const uint8_t *bus_frame_key(const bus_frame *frame)
     const uint8_t *bus_frame_headers(const bus_frame *frame)
     const uint8_t *bus_frame_value(const bus_frame *frame, uint64_t position)
+    void bus_frame_write_gap(uint8_t *base, uint64_t position, uint64_t size, uint64_t offset,
+                             uint64_t end, uint64_t seed)
     void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
                              uint64_t next_number, uint64_t seed)
     bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
                                     uint64_t expected, uint64_t seed, int check_crc)
     const char *bus_frame_state_text(bus_frame_state state)
+
+cdef extern from "durable.h" nogil:
+    void bus_publish_durable(bus_partition *control, uint64_t offset)
+    uint64_t bus_durable_end(const bus_partition *control)
+    void bus_note_lost(bus_partition *control, uint64_t first, uint64_t end)
+    int bus_lost_range(const bus_partition *control, int index, uint64_t *first, uint64_t *end)
+    int bus_is_lost(const bus_partition *control, uint64_t offset, bus_lost *found)
 
 cdef extern from "log.h" nogil:
     ctypedef struct bus_log:
@@ -194,6 +216,7 @@ cdef extern from "log.h" nogil:
         uint8_t *maps[64]
         uint64_t map_serials[64]
         uint64_t map_bytes[64]
+        const uint32_t *map_marks[64]
         int active_slot
     enum bus_append_status:
         BUS_APPENDED, BUS_NEED_MAP, BUS_WAIT_SPARE, BUS_WAIT_REPLICA, BUS_WAIT_READER
@@ -209,8 +232,6 @@ cdef extern from "log.h" nogil:
     bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out)
     void bus_log_retire_before(bus_partition *control, uint64_t offset)
     uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset)
-    void bus_publish_durable(bus_partition *control, uint64_t offset)
-    uint64_t bus_durable_end(const bus_partition *control)
     uint64_t bus_hot_start(const bus_partition *control)
     int bus_slot_of(const bus_partition *control, uint64_t number)
     int bus_pin(bus_partition *control, bus_reader *reader, int slot, uint64_t number)
@@ -218,6 +239,8 @@ cdef extern from "log.h" nogil:
     int bus_is_pinned(const bus_partition *control, int slot)
     void bus_segment_begin(bus_segment *segment, const bus_partition *control, uint64_t number,
                            uint64_t base_offset, uint64_t previous_end, uint64_t bytes)
+    uint64_t bus_segment_seed(uint64_t bus_id, uint64_t topic_id, uint32_t partition,
+                              uint64_t number)
     uint64_t BUS_TAIL(uint64_t number, uint64_t position)
     uint64_t BUS_TAIL_NUMBER(uint64_t tail)
     uint64_t BUS_TAIL_POSITION(uint64_t tail)
@@ -235,10 +258,17 @@ cdef extern from "segment.h" nogil:
         int sealed
         bus_frame_state error
     void bus_scan_frames(const uint8_t *base, uint64_t position, uint64_t limit,
-                         uint64_t next_offset, bus_scan *out)
+                         uint64_t next_offset, uint64_t seed, bus_scan *out)
     uint64_t bus_copy_frames(const uint8_t *base, uint64_t position, uint64_t limit,
-                             uint64_t next_offset, uint8_t *target, uint64_t room, bus_scan *out)
-    uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t offset)
+                             uint64_t next_offset, uint64_t seed, uint8_t *target, uint64_t room,
+                             bus_scan *out)
+    uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t base_offset,
+                             uint64_t seed, uint64_t offset)
+    int bus_bad_index_entry(const uint8_t *base, uint64_t limit, uint64_t base_offset,
+                            uint64_t seed)
+    uint64_t bus_find_good(const uint8_t *base, uint64_t position, uint64_t limit, uint64_t least,
+                           uint64_t most, uint64_t seed, uint64_t *offset)
+    uint64_t bus_offset_after(const bus_frame *frame, uint64_t offset)
     uint64_t bus_find_time(const uint8_t *base, uint64_t limit, int64_t timestamp,
                            uint64_t *offset, int64_t *found)
     const char *bus_segment_header_error(const bus_segment *segment, uint64_t file_bytes)
@@ -247,6 +277,11 @@ cdef extern from "guest.h" nogil:
     uint64_t bus_guest_copy(const uint8_t *base, uint64_t position, uint64_t limit,
                             uint64_t next_offset, uint8_t *target, uint64_t room, int check_crc,
                             bus_scan *out)
+
+cdef extern from "guard.h" nogil:
+    int bus_guard_add(const void *base, uint64_t bytes, int writable)
+    void bus_guard_remove(int place)
+    const uint32_t *bus_guard_mark(int place)
 
 cdef extern from "murmur2.h" nogil:
     uint32_t bus_murmur2(const void *data, size_t length)
@@ -268,7 +303,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)
     int munmap(void *address, size_t length)
     int madvise(void *address, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE
     void *MAP_FAILED
 
 cdef extern from "<time.h>" nogil:

@@ -60,6 +60,23 @@ void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
     frame->crc = bus_crc32c_frame(0, frame, seed);
 }
 
+void bus_frame_write_gap(uint8_t *base, uint64_t position, uint64_t size, uint64_t offset,
+                         uint64_t end, uint64_t seed) {
+    bus_frame *frame = (bus_frame *)(base + position);
+    memset(frame, 0, size);
+    bus_record nothing = {
+        .value = frame + 1,
+        .value_length = (uint32_t)(size - sizeof *frame),
+        .attributes = BUS_TYPE_PAD | BUS_ATTR_NULL_KEY | BUS_ATTR_NULL_VALUE,
+    };
+    frame->size = (uint32_t)size;
+    frame->offset = offset;
+    frame->value_length = nothing.value_length;
+    frame->attributes = nothing.attributes;
+    frame->producer = end;
+    frame->crc = bus_crc32c_frame(bus_body_crc(&nothing), frame, seed);
+}
+
 /* The header is copied before it is believed: its bytes may change under a wild writer's hand. */
 enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
                                      uint64_t expected, uint64_t seed, int check_crc) {

@@ -62,6 +62,9 @@ static inline const uint8_t *bus_frame_value(const bus_frame *frame, uint64_t po
 
 void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_record *record,
                      uint64_t offset, uint64_t seed);
+/* A pad frame of `size` bytes for records that were lost: those from `offset` to before `end`. */
+void bus_frame_write_gap(uint8_t *base, uint64_t position, uint64_t size, uint64_t offset,
+                         uint64_t end, uint64_t seed);
 void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
                          uint64_t next_number, uint64_t seed);
 

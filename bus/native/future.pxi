@@ -25,7 +25,13 @@ cdef class RecordFuture:
     @property
     def is_done(self):
         """True as soon as the record is as safe as `acks` asked for."""
-        return not self.producer.wait_durable or self.log.durable_end() > <uint64_t>self.offset
+        return not self.producer.wait_durable or (
+            self.log.durable_end() > <uint64_t>self.offset and not self.is_lost())
+
+    cdef bint is_lost(self):
+        """The watermark passes what was lost before it was durable: those records are not safe."""
+        cdef bus_lost found
+        return bus_is_lost(self.log.control, <uint64_t>self.offset, &found)
 
     def succeeded(self):
         return self.is_done
@@ -37,7 +43,7 @@ cdef class RecordFuture:
     @property
     def exception(self):
         """Why the record will not become durable, or None."""
-        return None if self.is_done else self.producer._failure(self.log)
+        return None if self.is_done else self.producer._failure(self.log, self.offset)
 
     @property
     def value(self):
@@ -53,8 +59,11 @@ cdef class RecordFuture:
 
         Returns its RecordMetadata. Raises BusTimeoutError, or what keeps it from becoming durable.
         """
-        if self.producer.wait_durable and self.log.durable_end() <= <uint64_t>self.offset:
-            self.producer._wait_durable(self.log, self.offset, timeout)
+        if self.producer.wait_durable:
+            if self.log.durable_end() <= <uint64_t>self.offset:
+                self.producer._wait_durable(self.log, self.offset, timeout)
+            if self.is_lost():
+                raise self.producer._failure(self.log, self.offset)
         return self.metadata()
 
     def add_callback(self, function, *args, **kwargs):

@@ -32,7 +32,7 @@ uint64_t bus_guest_copy(const uint8_t *base, uint64_t position, uint64_t limit,
             return 0;
         }
         out->end_position += size;
-        if (type != BUS_TYPE_PAD) out->next_offset++;
+        out->next_offset = bus_offset_after((const bus_frame *)(origin + at), out->next_offset);
     }
     return 0;
 }

@@ -86,6 +86,7 @@ cdef class GuestCursor(Cursor):
         if slot < 0:
             return None
         pin = Pin.__new__(Pin)
+        pin.hot = True
         pin.slot = slot
         pin.mapping = self.log.map_slot(slot)
         return pin if pin.mapping is not None and self.stands(slot, number) else None
@@ -95,12 +96,13 @@ cdef class GuestCursor(Cursor):
         bus_fence_acquire() # pairs with the fence in retire of ring.c
         return slot < 0 or bus_load_acquire(&self.log.control.ring_numbers[slot]) == number
 
-    cdef bint enter(self, Pin pin, uint64_t number, uint64_t limit, bint active) except -1:
+    cdef bint enter(self, Pin pin, uint64_t number, uint64_t base_offset, uint64_t previous_end,
+                    uint64_t limit, bint active) except -1:
         cdef int slot = -1 if self.from_cold else pin.slot
         cdef uint64_t before = self.offset
         cdef bint entered
         try:
-            entered = Cursor.enter(self, pin, number, limit, active)
+            entered = Place.enter(self, pin, number, base_offset, previous_end, limit, active)
         except _errors.CorruptRecordError:
             if self.stands(slot, number):
                 raise
@@ -182,7 +184,7 @@ cdef class GuestCursor(Cursor):
             room = need
         if scan.end_position == self.position and not scan.sealed:
             if scan.error != BUS_FRAME_GOOD:
-                raise self.damage(bus_frame_state_text(scan.error))
+                raise self.damage_at(limit, bus_frame_state_text(scan.error))
         self.sealed = scan.sealed
         if scan.end_position == self.position:
             return False
@@ -193,6 +195,18 @@ cdef class GuestCursor(Cursor):
         self.limit = scan.end_position
         return True
 
+    cdef object damage_at(self, uint64_t limit, const char *reason):
+        """The error about what stands at `position` of the segment, not of the last chunk."""
+        cdef Pin pin = Pin.__new__(Pin)
+        pin.mapping = self.segment
+        pin.hot = self.slot >= 0
+        pin.slot = self.slot
+        self.limit = limit
+        self.pin = pin
+        error = self.damage(reason)
+        self.pin = None
+        return error
+
     cdef ConsumerRecord next_record(self):
         cdef const bus_frame *frame
         cdef ConsumerRecord record
@@ -201,6 +215,8 @@ cdef class GuestCursor(Cursor):
                 return None
             frame = <const bus_frame *>(self.origin + self.position)
             if frame.attributes & BUS_TYPE_MASK == BUS_TYPE_PAD:
+                if frame.producer > self.offset:
+                    raise self.lost(frame.producer)
                 self.position += frame.size
                 continue
             if self.durable_only and self.offset >= self.log.durable_end():
@@ -223,12 +239,12 @@ cdef class GuestCursor(Cursor):
         cdef int64_t found = 0
         cdef uint64_t hit
         cdef Pin pin
-        tail = bus_log_end(self.log.control, &end)
+        tail = self.log.log_end(&end)
         while offset < end:
             number = self.hot_candidate(offset, tail, &base)
             pin = self.pin_hot(number)
             if pin is None:
-                tail = bus_log_end(self.log.control, &end)
+                tail = self.log.log_end(&end)
                 continue
             hit = bus_find_time(pin.mapping.base, self.hot_limit(pin, number, tail), timestamp_ns,
                                 &offset, &found)

@@ -1,35 +1,24 @@
 # One partition's control page and hot segments, as attached by this process.
-from collections import namedtuple as _namedtuple
-RingSlot = _namedtuple("RingSlot", "slot serial bytes number base_offset end_offset")
-Reader = _namedtuple("Reader", "index client generation position pins must_wait")
 
 #: Appends that copy more than this release the GIL meanwhile.
 cdef uint64_t NOGIL_BYTES = 65536
+
+#: Positions in a segment have 32 bits.
+cdef uint64_t SEGMENT_BYTES_MAX = <uint64_t>1 << 32
 
 #: A control page with its moat and its canary.
 cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
 
 
-cdef class HotLog:
+cdef class HotLog(ControlPage):
     """The hot log of one partition, attached by this process."""
     cdef bus_log log
-    cdef bus_partition *control
-    cdef Mapping control_mapping
     cdef list mappings
-    cdef readonly uint64_t topic_id
-    cdef readonly uint32_t partition
     cdef readonly int hot_fd
-    cdef readonly Bells bells
     cdef readonly int client_slot
-    cdef readonly bint replicated # as it was at the attach; it never changes
     cdef bint writing
-    cdef bint met_death         # took over the lock of a dead process, which is to be told
     #: log end offset after the last record that this process appended; 0: none
     cdef readonly uint64_t sent_end
-    #: what messages call this partition
-    cdef public str name
-    #: thread that held the lock when the broker last waited for it in vain; 0: nobody
-    cdef readonly uint32_t stuck_tid
     #: called as blocked(partition, status, detail, deadline_ns): sleeps a while or raises
     cdef public object blocked
     #: called as attention(partition, need_bytes): tells the broker to look after the ring
@@ -53,6 +42,7 @@ cdef class HotLog:
         size = _os.fstat(fd).st_size
         if size < <int64_t>sizeof(bus_partition):
             raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
+        self.path = _os.readlink(f"/proc/self/fd/{fd}")
         # With what lies behind it: see bus/canary.py.
         self.control_mapping = Mapping(fd, min(<uint64_t>size, CONTROL_FILE_BYTES),
                                        writable=writable)
@@ -77,34 +67,6 @@ cdef class HotLog:
     cdef void count_damage(self) noexcept:
         self.control.corrupt_frames += 1
 
-    # ---- the lock
-
-    cdef int lock_slowly(self, bus_lock_result result, int64_t deadline,
-                         int64_t waited_ns) except -1:
-        if wait_for_lock(&self.control.lock, result, deadline, waited_ns, self.name,
-                         self.bells.control) == BUS_LOCK_OWNER_DIED:
-            # Nothing to repair: only the tail publishes, and an unpublished record never existed.
-            self.control.deaths_repaired += 1
-            bus_lock_repaired(&self.control.lock)
-            self.met_death = True
-        return 0
-
-    cdef int note_repair(self) except -1:
-        from bus.incidents import Incident, Incidents # not at the top: it imports this module
-        self.met_death = False
-        if self.bells is not None:
-            Incidents(self.bells.control).note(
-                Incident.LOCK_REPAIRED,
-                "partition %d of topic %d: a process died under its lock; the next one goes on",
-                self.partition, self.topic_id)
-        return 0
-
-    cdef int unlock(self) except -1:
-        bus_unlock(&self.control.lock)
-        if self.met_death: # told without the lock: a log handler may take its time, or raise
-            self.note_repair()
-        return 0
-
     # ---- mappings
 
     cdef Mapping mapped(self, int slot, uint64_t serial):
@@ -121,28 +83,18 @@ cdef class HotLog:
         cdef Mapping mapping = self.mapped(slot, serial)
         if mapping is not None:
             return mapping
-        name = f"{self.topic_id}-{self.partition}.{serial}.seg"
-        flags = _os.O_RDWR if self.writing else _os.O_RDONLY
-        try:
-            fd = _files.open_own(name, flags, dir_fd=self.hot_fd)
-        except FileNotFoundError:
-            if bus_load_acquire(&self.control.ring[slot].serial) != serial:
-                return self.map_slot(slot)
-            self.check_alive()
-            raise _errors.CorruptSegmentError(
-                f"hot segment file {name} is missing; restart the bus") from None
-        try:
-            mapping = Mapping(fd, _os.fstat(fd).st_size, writable=self.writing)
-        finally:
-            _os.close(fd)
-        if mapping.bytes < BUS_DATA_START + sizeof(bus_frame):
-            raise _errors.CorruptSegmentError(f"hot segment file {name} is too short")
-        mapping.prefault()
-        # Meanwhile another thread may have mapped what it writes to now, without the GIL.
-        if self.control.ring[slot].serial != serial or self.mapped(slot, serial) is not None:
+        mapping = self.map_file(f"{self.topic_id}-{self.partition}.{serial}.seg",
+                                self.control.ring[slot].bytes)
+        # The GIL was given up meanwhile. Another thread may have mapped the file and be writing to
+        # it without the GIL, or the slot may have got another file that it writes to, or none.
+        if bus_load_acquire(&self.control.ring[slot].serial) != serial or \
+                self.mapped(slot, serial) is not None:
             return self.map_slot(slot)
+        if mapping.fault is not None:
+            self.check_alive()
         self.mappings[slot] = mapping
         self.log.maps[slot] = mapping.base
+        self.log.map_marks[slot] = mapping.mark
         self.log.map_bytes[slot] = mapping.bytes
         self.log.map_serials[slot] = serial
         return mapping
@@ -154,6 +106,46 @@ cdef class HotLog:
         if self.flags & BUS_FLAG_DELETED:
             raise _errors.UnknownTopicOrPartitionError(f"topic {self.topic_id} was deleted")
         return 0
+
+    cdef Mapping map_file(self, str name, uint64_t size):
+        """A hot segment file; zeros in its place, with the reason, if it is not there as it was."""
+        cdef Mapping mapping
+        if not BUS_DATA_START + sizeof(bus_frame) <= size <= SEGMENT_BYTES_MAX:
+            raise _errors.CorruptSegmentError(
+                f"{self.path} gives {name} an impossible size of {size} bytes: it was overwritten;"
+                " stop the bus and start it again")
+        try:
+            fd = _files.open_own(name, _os.O_RDWR if self.writing else _os.O_RDONLY,
+                                 dir_fd=self.hot_fd)
+        except FileNotFoundError:
+            return stand_in(size, self.writing, "the file is missing")
+        except (IsADirectoryError, _errors.UnsafeDirectoryError):
+            if not self.is_directory(name): # a plant of somebody's: not to be opened, nor passed by
+                raise
+            return stand_in(size, self.writing, "a directory has taken its name")
+        try:
+            found = _os.fstat(fd).st_size
+            if found < <int64_t>size:
+                return self.short(fd, found, size)
+            mapping = Mapping(fd, size, writable=self.writing)
+        finally:
+            _os.close(fd)
+        mapping.prefault()
+        return mapping
+
+    cdef bint is_directory(self, str name) except -1:
+        mode = _os.stat(name, dir_fd=self.hot_fd, follow_symlinks=False).st_mode
+        return _stat.S_ISDIR(mode)
+
+    cdef Mapping short(self, fd, uint64_t found, uint64_t size):
+        """What a truncated file still has can be read; the guard puts zeros behind it."""
+        cdef Mapping mapping
+        fault = f"the file has {found} bytes instead of {size}"
+        if self.writing or found == 0:
+            return stand_in(size, self.writing, fault)
+        mapping = Mapping(fd, size)
+        mapping.fault = fault
+        return mapping
 
     cdef int start_writing(self) except -1:
         """From here on mappings are writable; read-only ones live as long as they are used."""
@@ -176,18 +168,13 @@ cdef class HotLog:
         What was appended before an error is in out.done.
         """
         cdef bus_append_status status
-        cdef bus_lock_result locked
         cdef int64_t deadline = 0
         cdef bint armed = False
         cdef uint64_t before = out.done
         if not self.writing:
             self.start_writing()
         while True:
-            locked = bus_lock_nowait(&self.control.lock)
-            if locked != BUS_LOCK_TAKEN:
-                if deadline == 0: # one for the whole call, whatever it waits for
-                    deadline = bus_now_ns() + timeout_ns
-                self.lock_slowly(locked, deadline, timeout_ns)
+            self.lock(&deadline, timeout_ns)
             if size < NOGIL_BYTES:
                 status = bus_log_append(&self.log, records, count, out)
             else:
@@ -219,121 +206,6 @@ cdef class HotLog:
                 continue
             armed = False
             self.blocked(self, <int>status, out.detail, deadline)
-
-    # ---- what anyone may look at
-
-    @property
-    def flags(self):
-        return bus_load32_acquire(&self.control.flags)
-
-    @property
-    def tail(self):
-        """(segment number, position in bytes) behind the last record."""
-        cdef uint64_t tail = bus_load_acquire(&self.control.tail)
-        return BUS_TAIL_NUMBER(tail), BUS_TAIL_POSITION(tail)
-
-    cdef uint64_t log_end(self, uint64_t *next_offset) except 0:
-        cdef uint64_t tail = bus_log_end(self.control, next_offset)
-        if tail == 0:
-            raise _errors.CorruptSegmentError(
-                f"the control page of partition {self.partition} of topic {self.topic_id} does not "
-                "say where its log ends: it was overwritten; restart the bus")
-        return tail
-
-    cdef uint64_t end(self) except? 0:
-        cdef uint64_t offset
-        self.log_end(&offset)
-        return offset
-
-    cdef uint64_t start(self):
-        cdef uint64_t start = bus_load_acquire(&self.control.log_start_offset), hot
-        if self.replicated:
-            return start
-        hot = bus_hot_start(self.control)
-        return hot if hot > start else start
-
-    cdef uint64_t durable_end(self) except? 0:
-        """Below this offset records survive what the topic's durability promises."""
-        if self.replicated:
-            return bus_durable_end(self.control)
-        return self.end()
-
-    @property
-    def log_end_offset(self):
-        return self.end()
-
-    @property
-    def log_start_offset(self):
-        return self.start()
-
-    @property
-    def hot_start_offset(self):
-        return bus_hot_start(self.control)
-
-    @property
-    def high_watermark(self):
-        return self.durable_end()
-
-    @property
-    def offset_limit(self):
-        return bus_load_acquire(&self.control.offset_limit)
-
-    @property
-    def max_message_bytes(self):
-        return bus_load_acquire(&self.control.max_message_bytes)
-
-    @property
-    def replica_pid(self):
-        return bus_load32_acquire(&self.control.replica_pid)
-
-    @property
-    def replica_state(self):
-        return bus_load32_acquire(&self.control.replica_state)
-
-    @property
-    def replica_fsync_ns(self):
-        return bus_load_acquire(&self.control.replica_fsync_ns)
-
-    @property
-    def counters(self):
-        return {
-            "deaths_repaired": self.control.deaths_repaired,
-            "rolls": self.control.rolls,
-            "recycled": self.control.recycled,
-            "dropped_records": self.control.dropped_records,
-            "corrupt_frames": self.control.corrupt_frames,
-        }
-
-    def peek(self, uint64_t at, uint64_t size):
-        """Bytes of the control page, as they are now. Raises IndexError outside of it."""
-        if at + size > sizeof(bus_partition):
-            raise IndexError(f"no {size} bytes at {at} of a control page")
-        return PyBytes_FromStringAndSize(<char *>self.control + at, size)
-
-    def ring(self):
-        """The hot segment files, in slot order."""
-        cdef int slot
-        found = []
-        for slot in range(BUS_RING_SLOTS):
-            if bus_load_acquire(&self.control.ring[slot].serial):
-                found.append(RingSlot(
-                    slot, self.control.ring[slot].serial, self.control.ring[slot].bytes,
-                    bus_load_acquire(&self.control.ring_numbers[slot]),
-                    self.control.ring[slot].base_offset, self.control.ring[slot].end_offset))
-        return found
-
-    def readers(self):
-        """The attached readers; `client` is a client slot."""
-        cdef uint64_t i, high = bus_readers_high(self.control)
-        cdef bus_reader *reader
-        found = []
-        for i in range(high):
-            reader = &self.control.readers[i]
-            if bus_reader_attached(reader):
-                found.append(Reader(i, reader.owner - 1, reader.generation,
-                                    bus_load_acquire(&reader.position),
-                                    bus_load_acquire(&reader.pins), bool(reader.flags & 1)))
-        return found
 
     # ---- waiting
 

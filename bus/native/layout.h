@@ -29,6 +29,7 @@ enum {
     BUS_CLIENTS = 1024,      /* client slots in bus.ctl; also bits in a sleeper bitmap */
     BUS_RING_SLOTS = 64,     /* hot segment files of one partition; also bits in a pin bitmap */
     BUS_READERS = 1024,      /* readers attached to one partition */
+    BUS_LOST_RANGES = 64,    /* ranges of lost records that a partition remembers */
     BUS_INDEX_ENTRIES = 512, /* sparse index entries of one segment */
     BUS_FRAME_ALIGN = 8,     /* every frame starts and ends on this boundary */
     BUS_VALUE_ALIGN = 64,    /* values of BUS_ALIGNED_VALUE bytes and more start on this boundary */
@@ -143,6 +144,13 @@ enum { /* bus_partition.flags */
     BUS_FLAG_DELETED = 8,    /* the topic is gone */
 };
 
+typedef struct { /* records that never became durable, and never will */
+    uint64_t first;
+    uint64_t end;
+    uint64_t check; /* of first, end and the partition; stored last */
+} bus_lost;
+static_assert(sizeof(bus_lost) == 24, "lost range");
+
 enum { BUS_REPLICA_NONE = 0, BUS_REPLICA_RUNNING = 1, BUS_REPLICA_FAILED = 2 };
 
 typedef struct {
@@ -184,14 +192,18 @@ typedef struct {
     uint64_t recycled;          /* rolls that reused a warm file */
     uint64_t dropped_records;   /* overwritten before a reader came (overflow=drop) */
     uint64_t corrupt_frames;    /* seen by readers or the replica */
-    uint64_t reserved6[3];
+    uint64_t segments_given_up; /* rolled past because their file was not what it must be */
+    uint64_t repaired_reads;    /* records read from the other copy, because one was damaged */
+    uint64_t reserved6[1];
     /* ---- lines 7..15: who to wake */
     bus_sleepers data;          /* wait for the tail */
     bus_sleepers durable;       /* wait for the high watermark */
     bus_sleepers space;         /* wait for room in the ring */
     /* ---- line 16: the replica's, what it publishes is believed by */
     bus_mark marks[2];
-    char room[BUS_PAGE - 1056 - BUS_RING_SLOTS * 8];
+    /* ---- what the replica could not copy */
+    bus_lost lost[BUS_LOST_RANGES];
+    char room[BUS_PAGE - 2592 - BUS_RING_SLOTS * 8];
     uint64_t ring_numbers[BUS_RING_SLOTS]; /* segment number in each slot; 0: nothing current */
     bus_ring_slot ring[BUS_RING_SLOTS];
     uint64_t readers_high;      /* no reader slot at or above it was ever used */
@@ -206,6 +218,7 @@ static_assert(offsetof(bus_partition, high_watermark) == 320, "replica line");
 static_assert(offsetof(bus_partition, deaths_repaired) == 384, "counter line");
 static_assert(offsetof(bus_partition, data) == 448, "sleepers");
 static_assert(offsetof(bus_partition, marks) == 1024, "marks");
+static_assert(offsetof(bus_partition, lost) == 1056, "lost");
 static_assert(offsetof(bus_partition, ring) == BUS_PAGE, "ring");
 static_assert(offsetof(bus_partition, readers) == 3 * BUS_PAGE, "readers");
 
@@ -218,6 +231,14 @@ typedef struct {
     int64_t max_timestamp;    /* ns, largest of all frames before that one */
 } bus_index_entry;
 static_assert(sizeof(bus_index_entry) == 16, "index entry");
+
+typedef struct { /* a sector of its own: a torn write spoils one of the two, never the header */
+    uint64_t position;        /* all bytes below it were on disk when this was written */
+    uint64_t offset;          /* and all records below this one */
+    uint32_t crc;             /* CRC32C of the two, and of the segment's seed */
+    char room[512 - 20];
+} bus_synced;
+static_assert(sizeof(bus_synced) == 512, "synced mark");
 
 typedef struct {
     uint64_t magic;
@@ -239,10 +260,12 @@ typedef struct {
     uint64_t end_position;    /* of the end frame */
     int64_t max_timestamp;
     uint64_t reserved2[5];
-    char room[BUS_PAGE - 192];
+    char room[BUS_PAGE - 192 - 2 * 512];
+    bus_synced synced[2];     /* durable files: how far it was on disk; the larger one counts */
     bus_index_entry index[BUS_INDEX_ENTRIES];
 } bus_segment;
 static_assert(offsetof(bus_segment, end_offset) == 128, "seal");
+static_assert(offsetof(bus_segment, synced) == 3072, "synced marks");
 static_assert(offsetof(bus_segment, index) == BUS_PAGE, "index");
 #define BUS_DATA_START ((uint32_t)sizeof(bus_segment))
 static_assert(sizeof(bus_segment) == 12288, "frames start on a page");
@@ -273,14 +296,16 @@ typedef struct {
     uint16_t headers_length;
     uint32_t key_length;
     uint32_t sequence;      /* of the producer; reserved for idempotence */
-    uint64_t producer;      /* id << 16 | epoch; for an end frame: number of the next segment */
+    uint64_t producer;      /* id << 16 | epoch; end frame: number of the next segment; gap: end */
 } bus_frame;
 static_assert(sizeof(bus_frame) == 48, "frame header");
 
 enum { /* bus_frame.attributes */
     BUS_TYPE_MASK = 0x0003, /* type */
     BUS_TYPE_RECORD = 0,
-    BUS_TYPE_PAD = 1,       /* skip it; carries no offset */
+    BUS_TYPE_PAD = 1,       /* carries no record: skip it, unless `producer` is above `offset`. Then
+                             * it is a gap: the records from `offset` to before `producer` were lost
+                             * in the hot log before they were durable */
     BUS_TYPE_END = 2,       /* nothing follows in this segment */
     BUS_TYPE_CONTROL = 3,   /* reserved: transaction markers */
     BUS_CODEC_MASK = 0x001c, /* compression codec, reserved */

@@ -39,32 +39,8 @@ uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset) {
         if (bus_load_relaxed(&control->tail) != tail) look = 0; /* it moved: that is no fault */
         bus_cpu_relax();
     }
+    *next_offset = 0;
     return 0;
-}
-
-static uint64_t mark_check(const bus_partition *control, uint64_t offset) {
-    return ~bus_segment_seed(control->bus_id, control->topic_id, control->partition, offset);
-}
-
-/* Overwrites the older mark: a death in between leaves the newer one, random bytes leave none. */
-void bus_publish_durable(bus_partition *control, uint64_t offset) {
-    int older = control->marks[0].offset > control->marks[1].offset;
-    if (control->marks[!older].check != mark_check(control, control->marks[!older].offset))
-        older = !older; /* what does not verify was never published */
-    bus_store_relaxed(&control->marks[older].offset, offset);
-    bus_store_release(&control->marks[older].check, mark_check(control, offset));
-    bus_store_release(&control->high_watermark, offset); /* pairs with the loads of who waits */
-}
-
-uint64_t bus_durable_end(const bus_partition *control) {
-    uint64_t end = 0;
-    for (int i = 0; i < 2; i++) {
-        /* pairs with the store above */
-        uint64_t check = bus_load_acquire(&control->marks[i].check);
-        uint64_t offset = bus_load_relaxed(&control->marks[i].offset);
-        if (offset > end && check == mark_check(control, offset)) end = offset;
-    }
-    return end;
 }
 
 uint64_t bus_hot_start(const bus_partition *control) {
@@ -127,11 +103,31 @@ static enum bus_append_status find_place(bus_log *log, place *at, bus_appended *
     }
     at->base = log->maps[at->slot];
     at->bytes = log->map_bytes[at->slot];
-    at->seed = ((const bus_segment *)at->base)->seed;
+    uint64_t number = BUS_TAIL_NUMBER(at->tail);
+    if (log->seed_number != number) {
+        log->seed =
+            bus_segment_seed(control->bus_id, control->topic_id, control->partition, number);
+        log->seed_number = number;
+    }
+    at->seed = log->seed;
     uint64_t position = BUS_TAIL_POSITION(at->tail);
     if (position < BUS_DATA_START || position % BUS_FRAME_ALIGN) return BUS_BROKEN;
     if (position + sizeof(bus_frame) > at->bytes) return BUS_BROKEN;
     return BUS_APPENDED;
+}
+
+/* The handler of the guard runs in this thread, so a fence for the compiler is enough. */
+static int is_marked(const bus_log *log, int slot) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return log->map_marks[slot] && bus_load32_relaxed(log->map_marks[slot]);
+}
+
+/* Whether the file in the active slot is the segment that it must be: neither truncated, nor
+ * replaced, nor with another header. What is appended to any other would never be found. */
+static int is_whole(const bus_log *log, const place *at) {
+    const bus_segment *segment = (const bus_segment *)at->base;
+    return bus_load_relaxed(&segment->number) == BUS_TAIL_NUMBER(at->tail) &&
+           bus_load_relaxed(&segment->seed) == at->seed && !is_marked(log, at->slot);
 }
 
 /* The one publishing store. Its pair is the acquire-load of the tail in every reader. */
@@ -166,6 +162,12 @@ static int64_t realtime_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Bytes of the smallest segment that holds the record. */
+static uint64_t room_for(const bus_record *record) {
+    return bus_frame_bytes(BUS_DATA_START, record) + BUS_DATA_START + BUS_VALUE_ALIGN +
+           sizeof(bus_frame);
+}
+
 /* Copies as many records as the active segment holds and publishes them all at once. */
 static enum bus_append_status fill(bus_log *log, place *at, bus_record *records, uint64_t count,
                                    bus_appended *out, uint64_t *need) {
@@ -181,7 +183,7 @@ static enum bus_append_status fill(bus_log *log, place *at, bus_record *records,
         bus_record *record = &records[out->done];
         uint64_t size = bus_frame_bytes(position, record);
         if (position + size > limit) {
-            *need = size + BUS_DATA_START + BUS_VALUE_ALIGN + sizeof(bus_frame);
+            *need = room_for(record);
             break;
         }
         if (at->next_offset >= bus_load_relaxed(&control->offset_limit)) {
@@ -203,6 +205,10 @@ static enum bus_append_status fill(bus_log *log, place *at, bus_record *records,
         position += size;
     }
     if (out->done == first) return status;
+    if (is_marked(log, at->slot)) { /* written into a page that the file does not have */
+        out->done = first;
+        return BUS_TORN;
+    }
     publish(control, at, BUS_TAIL(BUS_TAIL_NUMBER(at->tail), position));
     write_index(at, entries, indexed);
     return status;
@@ -224,9 +230,15 @@ enum bus_append_status bus_log_append(bus_log *log, bus_record *records, uint64_
         uint64_t need;
         enum bus_append_status status = find_place(log, &at, out);
         if (status != BUS_APPENDED) return status;
-        status = fill(log, &at, records, count, out, &need);
-        ask_ahead(log, &at, out);
-        if (status != BUS_APPENDED || need == 0) return status;
+        if (is_whole(log, &at)) {
+            status = fill(log, &at, records, count, out, &need);
+            ask_ahead(log, &at, out);
+            if (status == BUS_TORN) continue;
+            if (status != BUS_APPENDED || need == 0) return status;
+        } else { /* no further record goes into it; what it held is the replica's to find */
+            need = room_for(&records[out->done]);
+            log->control->segments_given_up++;
+        }
         status = bus_log_roll(log, need, out);
         if (status != BUS_APPENDED) return status;
     }
@@ -238,17 +250,29 @@ static uint64_t end_before(const bus_segment *sealed, uint64_t next_offset) {
     return sealed->base_offset == next_offset ? sealed->previous_end : next_offset;
 }
 
+static void seal(place *at, uint64_t next_number) {
+    bus_segment *sealed = (bus_segment *)at->base;
+    bus_frame_write_end(at->base, BUS_TAIL_POSITION(at->tail), at->next_offset, next_number,
+                        at->seed);
+    sealed->end_position = BUS_TAIL_POSITION(at->tail);
+    sealed->max_timestamp = at->max_timestamp;
+    bus_store_release(&sealed->end_offset, at->next_offset);
+}
+
 /* Seals the active segment and opens the next. Until the tail moves, nothing of this is seen; a
  * roller that dies leaves a prepared slot with number tail+1, which the next roller takes over. */
 enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *out) {
     bus_partition *control = log->control;
     place at;
     int slot;
+    bus_ring_slot *next, *old;
     enum bus_append_status status = find_place(log, &at, out);
     if (status != BUS_APPENDED) return status;
+    old = &control->ring[at.slot];
+choose:
     status = bus_ring_next(control, need, &slot, out);
     if (status != BUS_APPENDED) return status;
-    bus_ring_slot *next = &control->ring[slot], *old = &control->ring[at.slot];
+    next = &control->ring[slot];
     if (log->map_serials[slot] != next->serial) {
         out->detail = (uint64_t)slot;
         return BUS_NEED_MAP;
@@ -258,17 +282,19 @@ enum bus_append_status bus_log_roll(bus_log *log, uint64_t need, bus_appended *o
     uint64_t number = BUS_TAIL_NUMBER(at.tail) + 1;
     if (((bus_segment *)log->maps[slot])->magic) control->recycled++;
     bus_segment_begin((bus_segment *)log->maps[slot], control, number, at.next_offset,
-                      end_before((const bus_segment *)at.base, at.next_offset),
+                      is_whole(log, &at) ? end_before((const bus_segment *)at.base, at.next_offset)
+                                         : at.next_offset,
                       log->map_bytes[slot]);
+    if (is_marked(log, slot)) { /* a file too small for anything: the broker takes it away */
+        next->bytes = 0;
+        out->attention = 1;
+        goto choose;
+    }
     bus_store_release(&next->base_offset, at.next_offset);
     next->end_offset = 0;
     bus_store_release(&control->ring_numbers[slot], number);
 
-    bus_segment *sealed = (bus_segment *)at.base;
-    bus_frame_write_end(at.base, BUS_TAIL_POSITION(at.tail), at.next_offset, number, at.seed);
-    sealed->end_position = BUS_TAIL_POSITION(at.tail);
-    sealed->max_timestamp = at.max_timestamp;
-    bus_store_release(&sealed->end_offset, at.next_offset);
+    if (is_whole(log, &at)) seal(&at, number);
     bus_store_release(&old->end_offset, at.next_offset);
     at.max_timestamp = INT64_MIN;
     publish(control, &at, BUS_TAIL(number, BUS_DATA_START));

@@ -22,7 +22,9 @@ typedef struct { /* this process's view of a partition; the shell owns the mappi
     uint8_t *maps[BUS_RING_SLOTS];
     uint64_t map_serials[BUS_RING_SLOTS]; /* 0: not mapped */
     uint64_t map_bytes[BUS_RING_SLOTS];
+    const uint32_t *map_marks[BUS_RING_SLOTS]; /* of the guard: not 0 when a file was truncated */
     int active_slot; /* where the active segment was seen last */
+    uint64_t seed_number, seed; /* of the active segment: what its header must say */
     uint64_t attention_number; /* segment for which the broker was last asked to look */
 } bus_log;
 
@@ -35,6 +37,7 @@ enum bus_append_status {
     BUS_WAIT_OFFSETS,   /* the broker must raise offset_limit */
     BUS_TOPIC_DELETED,
     BUS_BROKEN,         /* an invariant of shared memory does not hold */
+    BUS_TORN,           /* the file of the active segment is not what it was: never returned */
 };
 
 typedef struct {
@@ -54,11 +57,6 @@ void bus_log_retire_before(bus_partition *control, uint64_t offset);
 /* Where the log ends now, consistent, without the lock. Returns the tail; 0 if no end belongs to
  * it: then shared memory was overwritten. */
 uint64_t bus_log_end(const bus_partition *control, uint64_t *next_offset);
-/* The high watermark. Only what the replica published is believed: other bytes in its place are
- * no promise. Publishing is for the replica alone. */
-void bus_publish_durable(bus_partition *control, uint64_t offset);
-uint64_t bus_durable_end(const bus_partition *control);
-
 uint64_t bus_hot_start(const bus_partition *control);
 int bus_slot_of(const bus_partition *control, uint64_t number);
 

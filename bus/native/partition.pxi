@@ -92,7 +92,7 @@ cdef class Partition(HotLog):
                 self.stuck_tid = tid
                 raise
         self.stuck_tid = 0
-        return 0
+        return self.locked()
 
     # ---- the broker: files of the ring
 
@@ -272,29 +272,76 @@ cdef class Partition(HotLog):
         """
         cdef uint64_t tail = bus_load_acquire(&self.control.tail)
         cdef Mapping mapping = self.hot_segment(number)
-        cdef uint64_t limit = mapping.bytes
+        cdef uint64_t limit = mapping.bytes, seed = self.seed_of(number)
         cdef uint64_t need, size
         cdef Py_buffer target
         cdef bus_scan scan
+        self.check()
         if BUS_TAIL_NUMBER(tail) == number:
             limit = min(BUS_TAIL_POSITION(tail), mapping.bytes)
         PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
         try:
             with nogil:
-                need = bus_copy_frames(mapping.base, position, limit, next_offset,
+                need = bus_copy_frames(mapping.base, position, limit, next_offset, seed,
                                        <uint8_t *>target.buf, target.len, &scan)
         finally:
             PyBuffer_Release(&target)
         if scan.error != BUS_FRAME_GOOD and scan.end_position == position:
             self.control.corrupt_frames += 1
-            reason = bus_frame_state_text(scan.error).decode()
+            reason = mapping.trouble() or bus_frame_state_text(scan.error).decode()
             raise _errors.CorruptRecordError(
-                f"segment {number}, position {position}, offset {next_offset}: {reason}")
+                f"segment {number}, position {position}, offset {next_offset}: {reason}",
+                segment=number, position=position, offset=next_offset, reason=reason)
         size = scan.end_position - position
         return (size + (sizeof(bus_frame) if scan.sealed else 0), scan.next_offset,
                 bool(scan.sealed), need if size == 0 else 0)
 
-    def segment_header(self, uint64_t number):
-        """Header and index of a hot segment, as they are now."""
+    def segment_header(self, uint64_t number, uint64_t previous_end):
+        """Header and index of a hot segment, as they are now.
+
+        A damaged header is made anew, behind a log that ended at `previous_end`.
+        """
         cdef Mapping mapping = self.hot_segment(number)
-        return PyBytes_FromStringAndSize(<char *>mapping.base, BUS_DATA_START)
+        cdef int slot
+        if self.is_segment(mapping, number):
+            return PyBytes_FromStringAndSize(<char *>mapping.base, BUS_DATA_START)
+        slot = bus_slot_of(self.control, number)
+        if slot < 0:
+            raise _errors.CorruptSegmentError(f"hot segment {number} has left the ring")
+        return new_header(self.control.bus_id, self.topic_id, self.partition, number,
+                          self.control.ring[slot].base_offset, previous_end,
+                          self.control.ring[slot].bytes)
+
+    def find_good(self, uint64_t number, uint64_t position, uint64_t least):
+        """(position, offset) where a hot segment goes on behind damage, or None."""
+        cdef uint64_t tail = bus_load_acquire(&self.control.tail), offset, at
+        cdef uint64_t seed = self.seed_of(number)
+        cdef Mapping mapping = self.hot_segment(number)
+        cdef uint64_t limit = mapping.bytes
+        if BUS_TAIL_NUMBER(tail) == number:
+            limit = min(BUS_TAIL_POSITION(tail), mapping.bytes)
+        with nogil:
+            at = bus_find_good(mapping.base, position, limit, least, UINT64_MAX, seed, &offset)
+        return (at, offset) if at else None
+
+    def end_of(self, uint64_t number):
+        """(end offset, position or None): where a hot segment ends. The position is that of the
+        tail, for the active one; a sealed one that is damaged tells only the offset."""
+        cdef uint64_t offset, tail = self.log_end(&offset)
+        cdef int slot
+        if BUS_TAIL_NUMBER(tail) == number:
+            return offset, BUS_TAIL_POSITION(tail)
+        slot = bus_slot_of(self.control, number)
+        if slot < 0:
+            raise _errors.CorruptSegmentError(f"hot segment {number} has left the ring")
+        return bus_load_acquire(&self.control.ring[slot].end_offset), None
+
+    def seed(self, uint64_t number):
+        """What is mixed into the checksums of that segment's frames."""
+        return self.seed_of(number)
+
+    # ---- the replica: what is lost
+
+    def note_lost(self, uint64_t first, uint64_t end):
+        """These records never become durable. Stored before the watermark passes them."""
+        bus_note_lost(self.control, first, end)

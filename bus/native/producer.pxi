@@ -129,6 +129,8 @@ cdef class ProducerCore:
     cdef int check_size(self, HotLog log, str topic, bus_record *record) except -1:
         cdef uint64_t size = <uint64_t>record.key_length + record.headers_length
         cdef uint64_t most = bus_load_relaxed(&log.control.max_message_bytes)
+        if most == 0: # of a page that is gone
+            log.check()
         size += record.value_length
         if size > most:
             raise _errors.MessageSizeTooLargeError(

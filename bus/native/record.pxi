@@ -58,7 +58,8 @@ cdef class ReaderSlot:
 cdef class Pin:
     """Keeps one segment readable in place. The last record that points into it lets it go."""
     cdef Mapping mapping
-    cdef ReaderSlot reader # None: a durable segment, which never changes
+    cdef ReaderSlot reader # None: nothing is held in the ring
+    cdef bint hot          # of the ring; a durable segment never changes
     cdef int slot
 
     def __dealloc__(self):

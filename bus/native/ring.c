@@ -1,6 +1,7 @@
 #include "ring.h"
 
 #include "atomics.h"
+#include "durable.h"
 #include "reader.h"
 
 static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }

@@ -6,6 +6,16 @@ static int is_end(const bus_frame *frame) {
     return (frame->attributes & BUS_TYPE_MASK) == BUS_TYPE_END;
 }
 
+static int is_pad(const bus_frame *frame) {
+    return (frame->attributes & BUS_TYPE_MASK) == BUS_TYPE_PAD;
+}
+
+uint64_t bus_offset_after(const bus_frame *frame, uint64_t offset) {
+    if (is_end(frame)) return offset;
+    if (!is_pad(frame)) return offset + 1;
+    return frame->producer > offset ? frame->producer : offset;
+}
+
 /* Takes one checked frame into the account. A pad carries no offset; an end frame ends the walk. */
 static void count_frame(const bus_frame *frame, bus_scan *out) {
     if (is_end(frame)) {
@@ -13,8 +23,8 @@ static void count_frame(const bus_frame *frame, bus_scan *out) {
         return;
     }
     out->end_position += frame->size;
-    if ((frame->attributes & BUS_TYPE_MASK) == BUS_TYPE_PAD) return;
-    out->next_offset++;
+    out->next_offset = bus_offset_after(frame, out->next_offset);
+    if (is_pad(frame)) return;
     if (frame->timestamp > out->max_timestamp) out->max_timestamp = frame->timestamp;
 }
 
@@ -24,8 +34,7 @@ static void begin(bus_scan *out, uint64_t position, uint64_t next_offset) {
 }
 
 void bus_scan_frames(const uint8_t *base, uint64_t position, uint64_t limit, uint64_t next_offset,
-                     bus_scan *out) {
-    uint64_t seed = ((const bus_segment *)base)->seed;
+                     uint64_t seed, bus_scan *out) {
     begin(out, position, next_offset);
     while (out->end_position < limit && !out->sealed) {
         out->error = bus_frame_check(base, out->end_position, limit, out->next_offset, seed, 1);
@@ -35,8 +44,8 @@ void bus_scan_frames(const uint8_t *base, uint64_t position, uint64_t limit, uin
 }
 
 uint64_t bus_copy_frames(const uint8_t *base, uint64_t position, uint64_t limit,
-                         uint64_t next_offset, uint8_t *target, uint64_t room, bus_scan *out) {
-    uint64_t seed = ((const bus_segment *)base)->seed;
+                         uint64_t next_offset, uint64_t seed, uint8_t *target, uint64_t room,
+                         bus_scan *out) {
     uint8_t *origin = target - position; /* so that positions count alike in source and copy */
     begin(out, position, next_offset);
     while (out->end_position < limit && !out->sealed) {
@@ -63,34 +72,68 @@ uint64_t bus_copy_frames(const uint8_t *base, uint64_t position, uint64_t limit,
     return 0;
 }
 
-/* An index entry is a hint: it counts only if a frame with the promised offset stands there. */
-static int hint_holds(const uint8_t *base, uint64_t limit, const bus_index_entry *entry) {
-    const bus_segment *segment = (const bus_segment *)base;
-    uint64_t position = bus_load32_acquire(&entry->position);
-    if (position < BUS_DATA_START || position >= limit || position % BUS_FRAME_ALIGN) return 0;
-    return bus_frame_check(base, position, limit, segment->base_offset + entry->relative_offset,
-                           segment->seed, 0) == BUS_FRAME_GOOD;
+/* Headers of frames stand on multiples of 8. Sizes and lengths that contradict each other, which
+ * nearly all wrong places have, cost no checksum. */
+uint64_t bus_find_good(const uint8_t *base, uint64_t from, uint64_t limit, uint64_t least,
+                       uint64_t most, uint64_t seed, uint64_t *offset) {
+    for (uint64_t at = bus_align(from, BUS_FRAME_ALIGN); at + sizeof(bus_frame) <= limit;
+         at += BUS_FRAME_ALIGN) {
+        const bus_frame *frame = (const bus_frame *)(base + at);
+        uint64_t found = bus_load_relaxed(&frame->offset);
+        if (bus_load32_relaxed(&frame->size) == 0 || found < least || found > most) continue;
+        if (bus_frame_check(base, at, limit, found, seed, 1) != BUS_FRAME_GOOD) continue;
+        *offset = found;
+        return at;
+    }
+    return 0;
 }
 
-uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t offset) {
+/* An index entry is a hint: it counts only if a frame with the promised offset stands there. */
+static int hint_holds(const uint8_t *base, uint64_t limit, const bus_index_entry *entry,
+                      uint64_t base_offset, uint64_t seed) {
+    uint64_t position = bus_load32_acquire(&entry->position);
+    if (position < BUS_DATA_START || position >= limit || position % BUS_FRAME_ALIGN) return 0;
+    return bus_frame_check(base, position, limit, base_offset + entry->relative_offset, seed, 0) ==
+           BUS_FRAME_GOOD;
+}
+
+int bus_bad_index_entry(const uint8_t *base, uint64_t limit, uint64_t base_offset, uint64_t seed) {
     const bus_segment *segment = (const bus_segment *)base;
-    uint64_t position = BUS_DATA_START, at = segment->base_offset;
+    for (int i = 0; i < BUS_INDEX_ENTRIES; i++) {
+        if (bus_load32_acquire(&segment->index[i].position) == 0) continue;
+        bus_index_entry hint = segment->index[i];
+        if (!hint_holds(base, limit, &hint, base_offset, seed)) return i;
+    }
+    return -1;
+}
+
+uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t base_offset, uint64_t seed,
+                         uint64_t offset) {
+    const bus_segment *segment = (const bus_segment *)base;
+    uint64_t position = BUS_DATA_START, at = base_offset;
     for (int i = BUS_INDEX_ENTRIES - 1; i >= 0; i--) {
         const bus_index_entry *entry = &segment->index[i];
         if (bus_load32_acquire(&entry->position) == 0) continue;
-        if (segment->base_offset + entry->relative_offset > offset) continue;
+        if (base_offset + entry->relative_offset > offset) continue;
         bus_index_entry hint = *entry; /* a copy: it may change under a wild writer's hand */
-        if (!hint_holds(base, limit, &hint)) continue;
+        if (!hint_holds(base, limit, &hint, base_offset, seed)) continue;
         position = hint.position;
-        at = segment->base_offset + hint.relative_offset;
+        at = base_offset + hint.relative_offset;
         break;
     }
     while (position < limit) {
-        if (bus_frame_check(base, position, limit, at, segment->seed, 0)) return 0;
+        if (bus_frame_check(base, position, limit, at, seed, 0)) {
+            if (at == offset) /* the frame that is wanted, and it is damaged */
+                return position + sizeof(bus_frame) <= limit ? position : 0;
+            position = bus_find_good(base, position, limit, at, offset, seed, &at);
+            if (position == 0) return 0;
+        }
         const bus_frame *frame = (const bus_frame *)(base + position);
-        if (at == offset && (frame->attributes & BUS_TYPE_MASK) != BUS_TYPE_PAD) return position;
+        uint64_t after = bus_offset_after(frame, at);
+        if (at == offset && !(is_pad(frame) && after == at)) return position;
+        if (after > offset) return position; /* in a gap */
         if (is_end(frame)) return 0;
-        if ((frame->attributes & BUS_TYPE_MASK) != BUS_TYPE_PAD) at++;
+        at = after;
         position += frame->size;
     }
     return 0;
@@ -99,23 +142,28 @@ uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t offset) {
 uint64_t bus_find_time(const uint8_t *base, uint64_t limit, int64_t timestamp, uint64_t *offset,
                        int64_t *found) {
     const bus_segment *segment = (const bus_segment *)base;
-    uint64_t position = BUS_DATA_START, at = segment->base_offset;
+    uint64_t position = BUS_DATA_START, at = segment->base_offset, seed = segment->seed;
     for (int i = BUS_INDEX_ENTRIES - 1; i >= 0; i--) {
         const bus_index_entry *entry = &segment->index[i];
-        if (!hint_holds(base, limit, entry) || entry->max_timestamp >= timestamp) continue;
+        if (!hint_holds(base, limit, entry, at, seed) || entry->max_timestamp >= timestamp)
+            continue;
         position = entry->position;
-        at = segment->base_offset + entry->relative_offset;
+        at += entry->relative_offset;
         break;
     }
     while (position < limit) {
-        if (bus_frame_check(base, position, limit, at, segment->seed, 0)) return 0;
+        if (bus_frame_check(base, position, limit, at, seed, 0)) {
+            position = bus_find_good(base, position, limit, at, UINT64_MAX, seed, &at);
+            if (position == 0) return 0;
+        }
         const bus_frame *frame = (const bus_frame *)(base + position);
         if (is_end(frame)) return 0;
-        if ((frame->attributes & BUS_TYPE_MASK) != BUS_TYPE_PAD) {
-            *offset = at++;
+        if (!is_pad(frame)) {
+            *offset = at;
             *found = frame->timestamp;
             if (frame->timestamp >= timestamp) return position;
         }
+        at = bus_offset_after(frame, at);
         position += frame->size;
     }
     return 0;

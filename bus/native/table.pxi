@@ -1,5 +1,6 @@
 # Shared files as Python sees them: mapped bytes, ordered words, one robust mutex.
 import os as _os
+import stat as _stat
 
 from bus import errors as _errors
 from bus import files as _files
@@ -74,18 +75,50 @@ cdef int64_t slice_until(int64_t deadline, int64_t longest):
     return max(<int64_t>0, min(left, longest))
 
 
+cdef uint32_t ALWAYS_DAMAGED = 1
+
+
+cdef Mapping stand_in(uint64_t size, bint writable, str fault):
+    """Zeros in the place of a file that cannot be mapped: no frame in it verifies, and nothing is
+    published from it. So a missing file is treated like a damaged one."""
+    cdef Mapping mapping
+    cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+    cdef void *at = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if at == MAP_FAILED:
+        raise _errors.CorruptSegmentError(f"{fault}; and {size} bytes cannot be its size")
+    mapping = Mapping.__new__(Mapping, -1, 0)
+    mapping.guard = bus_guard_add(at, size, writable)
+    mapping.base = <uint8_t *>at
+    mapping.bytes = size
+    mapping.writable = writable
+    mapping.mark = &ALWAYS_DAMAGED
+    mapping.fault = fault
+    return mapping
+
+
 cdef class Mapping:
     """Mapped bytes of a file, unmapped when the last object that points into them is gone."""
     cdef uint8_t *base
     cdef uint64_t bytes
     cdef bint writable
+    cdef int guard            # place in the registry of guard.c
+    cdef const uint32_t *mark # not 0: the file was truncated under our eyes
+    cdef readonly str fault   # what was wrong with the file before it was mapped, or None
 
     def __cinit__(self, int fd, uint64_t size, *, bint writable=False):
         cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
         cdef int kind = MAP_SHARED if fd >= 0 else MAP_PRIVATE | MAP_ANONYMOUS
-        cdef void *at = mmap(NULL, size, protection, kind, fd, 0)
+        cdef void *at
+        if fd < 0 and size == 0: # filled in by stand_in
+            return
+        at = mmap(NULL, size, protection, kind, fd, 0)
         if at == MAP_FAILED:
             raise OSError(errno, f"cannot map {size} bytes: {_os.strerror(errno)}")
+        self.guard = bus_guard_add(at, size, writable)
+        if self.guard < 0:
+            munmap(at, size)
+            raise OSError(ENOMEM, "too many mapped files in one process")
+        self.mark = bus_guard_mark(self.guard)
         self.base = <uint8_t *>at
         self.bytes = size
         self.writable = writable
@@ -96,8 +129,25 @@ cdef class Mapping:
         return Mapping(-1, size, writable=True)
 
     def __dealloc__(self):
-        if self.base != NULL:
-            munmap(self.base, self.bytes)
+        # The list of robust mutexes of a thread may lead through a lock in a page that is gone:
+        # such a mapping stays, for the next lock that is taken writes into it.
+        if self.base == NULL or (self.writable and self.mark[0] and self.fault is None):
+            return
+        if self.guard >= 0:
+            bus_guard_remove(self.guard)
+        munmap(self.base, self.bytes)
+
+    @property
+    def is_damaged(self):
+        """True when a page that was looked at was not there: somebody truncated the file. Such
+        pages read as zeros, also in records and views that were handed out before."""
+        return self.mark[0] != 0
+
+    cdef str trouble(self):
+        """What is wrong with the file as a whole, or None."""
+        if self.fault is not None:
+            return self.fault
+        return "the file was truncated while it was mapped" if self.mark[0] else None
 
     def __len__(self):
         return self.bytes
@@ -161,8 +211,10 @@ cdef class Table:
     cdef Mapping mapping
     cdef bus_mutex *mutex
     cdef readonly object view
+    cdef readonly str path # for messages
 
     def __init__(self, int fd, uint64_t size, *, int64_t mutex_at=-1, bint writable=True):
+        self.path = _os.readlink(f"/proc/self/fd/{fd}")
         self.mapping = Mapping(fd, size, writable=writable)
         self.view = memoryview(self.mapping)
         self.mutex = <bus_mutex *>self.at(mutex_at, 64) if mutex_at >= 0 else NULL
@@ -186,10 +238,14 @@ cdef class Table:
 
         Who unlocks it without that leaves the repair to the next one.
         """
+        self.load32_acquire(0) # a file that is gone has no lock
         if BUS_LOCK_OWNER_DIED == wait_for_lock(
                 self.mutex, bus_lock_nowait(self.mutex), deadline_after(timeout_ms),
-                0 if timeout_ms is None else <int64_t>(timeout_ms * MS), "a shared table", None):
+                0 if timeout_ms is None else <int64_t>(timeout_ms * MS), self.path, None):
             bus_lock_inherit(self.mutex)
+        if self.mapping.mark[0]:
+            bus_unlock(self.mutex)
+            self.check()
         return bus_lock_unrepaired(self.mutex)
 
     def repaired(self):
@@ -214,21 +270,36 @@ cdef class Table:
         """Thread id of the lock's holder, 0 if it is free; for messages."""
         return bus_lock_owner(self.mutex)
 
+    cdef int check(self) except -1:
+        """After a look: the zeros of a page that is gone mean nothing."""
+        if self.mapping.mark[0]:
+            raise _errors.CorruptSegmentError(
+                f"{self.path} was truncated while it was mapped; stop the bus and start it again")
+        return 0
+
     def load_acquire(self, int64_t at):
-        return bus_load_acquire(<uint64_t *>self.at(at, 8))
+        cdef uint64_t value = bus_load_acquire(<uint64_t *>self.at(at, 8))
+        self.check()
+        return value
 
     def store_release(self, int64_t at, uint64_t value):
         bus_store_release(<uint64_t *>self.at(at, 8), value)
+        self.check()
 
     def add(self, int64_t at, uint64_t value):
         """Adds atomically and returns the value before."""
-        return bus_fetch_add(<uint64_t *>self.at(at, 8), value)
+        cdef uint64_t before = bus_fetch_add(<uint64_t *>self.at(at, 8), value)
+        self.check()
+        return before
 
     def load32_acquire(self, int64_t at):
-        return bus_load32_acquire(<uint32_t *>self.at(at, 4))
+        cdef uint32_t value = bus_load32_acquire(<uint32_t *>self.at(at, 4))
+        self.check()
+        return value
 
     def store32_release(self, int64_t at, uint32_t value):
         bus_store32_release(<uint32_t *>self.at(at, 4), value)
+        self.check()
 
     def fence(self):
         """Every store before it is seen before any load behind it."""
@@ -243,4 +314,5 @@ cdef class Table:
         for i in range(count):
             if bus_load32_acquire(<uint32_t *>self.at(at + i * stride, 4)):
                 found.append(i)
+        self.check()
         return found

@@ -13,7 +13,7 @@ import bus
 from bus.broker import Broker
 from bus.directory import BusDirectory
 from bus.durable import DATA_START
-from bus.errors import ReplicaFailedError
+from bus.errors import RecordsLostError
 from tests.broker.rig import (
     create_topic,
     durable_files,
@@ -23,7 +23,7 @@ from tests.broker.rig import (
     replica,
     status,
 )
-from tests.buses import bus_processes
+from tests.buses import end_bus
 from tests.waiting import eventually
 
 
@@ -150,32 +150,40 @@ def test_a_hot_directory_of_another_boot_is_not_believed(bus_dir: Path) -> None:
         assert (counters["partitions_adopted"], counters["partitions_recovered"]) == (0, 1)
 
 
-def test_a_damaged_hot_record_stops_the_replica_with_a_report_and_no_restart(
-    bus_dir: Path, broker: Broker
+def test_a_record_damaged_before_it_was_durable_fails_its_future_and_the_partition_goes_on(
+    tmp_path: Path,
 ) -> None:
-    create_topic(bus_dir)
-    pid = replica(bus_dir)["pid"]
-    fill(bus_dir, 5)
-    os.kill(pid, signal.SIGSTOP)  # it must find the damage, not be faster than it
-    hot = Path(status(bus_dir)["hot_dir"])
-    producer = bus.Producer(bus_dir, autostart=False)
-    future = producer.send("t", b"y" * 1000)
-    with next(hot.glob("*-0.*.seg")).open("r+b") as file:
-        data = file.read()
-        file.seek(data.index(b"yyyy"))
-        file.write(b"z")
-    os.kill(pid, signal.SIGCONT)
-    with pytest.raises(ReplicaFailedError):
-        future.get(timeout=10)
-    with pytest.raises(ReplicaFailedError):
-        producer.close()
-    report = json.loads((bus_dir / "topics" / "t" / "0" / "replica-report.json").read_text())
-    assert report["offset"] == 5
-    assert report["segment"] == 1
-    assert "checksum" in report["reason"]
-    eventually(lambda: status(bus_dir)["replicas"][0]["state"] == "failed", what="state failed")
-    assert status(bus_dir)["counters"]["replica_restarts"] == 0
-    assert len(bus_processes(bus_dir)) == 1
+    bus_dir = tmp_path / "bus"
+    with Broker(bus_dir), bus.Producer(bus_dir) as producer:
+        create_topic(bus_dir)
+        pid = replica(bus_dir)["pid"]
+        fill(bus_dir, 5)
+        os.kill(pid, signal.SIGSTOP)  # it must find the damage, not be faster than it
+        hot = Path(status(bus_dir)["hot_dir"])
+        future = producer.send("t", b"y" * 1000)
+        behind = producer.send("t", b"z" * 1000)
+        with next(hot.glob("*-0.*.seg")).open("r+b") as file:
+            data = file.read()
+            file.seek(data.index(b"yyyy"))
+            file.write(b"z")
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(RecordsLostError, match=r"records 5 to 5 .* are lost"):
+            future.get(timeout=10)
+        assert not future.succeeded()
+        assert behind.get(timeout=10).offset == 6
+        with pytest.raises(RecordsLostError):
+            producer.flush()
+        assert producer.send("t", b"next").get(timeout=10).offset == 7
+        with bus.Consumer(bootstrap_servers=bus_dir, auto_offset_reset="earliest") as consumer:
+            tp = bus.TopicPartition("t", 0)
+            consumer.assign([tp])
+            assert [r.offset for r in consumer.poll(timeout_ms=5000)[tp]] == [0, 1, 2, 3, 4]
+            with pytest.raises(RecordsLostError) as gap:
+                consumer.poll(timeout_ms=5000)
+            assert (gap.value.offset, gap.value.next_offset) == (5, 6)
+            consumer.seek(tp, gap.value.next_offset)
+            assert [r.offset for r in consumer.poll(timeout_ms=5000)[tp]] == [6, 7]
+    assert not end_bus(bus_dir)
 
 
 def test_ten_segments_of_log_are_opened_by_their_tail_alone(bus_dir: Path) -> None:
@@ -219,8 +227,8 @@ def test_a_used_up_offset_limit_is_raised_on_disk_before_records_get_it(bus_dir:
     with BusDirectory.open(bus_dir) as directory:
         relative = str(path.relative_to(bus_dir))
         before = directory.read_truth(relative)
-        end = {"offset": 20_000_000, "number": 1}
-        directory.write_truth(relative, {**(before or {}), "clean_end": end})
+        end = {"clean_end": {"offset": 20_000_000, "number": 1}, "log_start_offset": 20_000_000}
+        directory.write_truth(relative, {**(before or {}), **end})
     with Broker(bus_dir), bus.Producer(bus_dir, autostart=False) as producer:
         assert producer.send("t", b"x").get(timeout=10).offset == 20_000_000
         assert state(bus_dir)["offset_limit"] == 3 << 24

@@ -324,27 +324,6 @@ def test_an_unknown_gap_ends_the_replica(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- damage
 
 
-def damage(hot: HotLog, position: int) -> None:
-    with hot.segment_file(1).open("r+b") as file:
-        file.seek(position)
-        file.write(b"\xff")
-
-
-def test_a_damaged_frame_ends_the_replica_and_what_stands_before_it_counts(
-    hot: HotLog, follower: Follower
-) -> None:
-    hot.append(b"a" * 100, b"b" * 100, b"c" * 100)
-    position = hot.log.tail[1]
-    damage(hot, position - 60)
-    with pytest.raises(FollowerFailedError) as failure:
-        drain(follower)
-    assert failure.value.offset == 2
-    assert failure.value.segment == 1
-    assert DATA_START < failure.value.position < position
-    assert hot.log.high_watermark == 2
-    assert hot.durable_ends() == {0: (2, False)}
-
-
 def test_a_failed_sync_is_final_for_the_file_and_the_segment_is_copied_anew(
     hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:

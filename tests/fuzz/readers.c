@@ -84,12 +84,13 @@ static void read_everything(const uint8_t *base, uint64_t limit, uint8_t *target
     uint64_t offset;
     int64_t time;
     bus_segment_header_error(segment, BYTES);
-    bus_scan_frames(base, BUS_DATA_START, limit, segment->base_offset, &scan);
+    bus_scan_frames(base, BUS_DATA_START, limit, segment->base_offset, segment->seed, &scan);
     CHECK(scan.end_position <= limit || scan.end_position == BUS_DATA_START);
-    bus_copy_frames(base, BUS_DATA_START, limit, segment->base_offset, target, room, &scan);
+    bus_copy_frames(base, BUS_DATA_START, limit, segment->base_offset, segment->seed, target, room,
+                    &scan);
     CHECK(scan.end_position - BUS_DATA_START <= room);
     uint64_t wanted = segment->base_offset + odd_number(state) % (FRAMES + 2);
-    uint64_t position = bus_find_offset(base, limit, wanted);
+    uint64_t position = bus_find_offset(base, limit, segment->base_offset, segment->seed, wanted);
     CHECK(position == 0 || position + sizeof(bus_frame) <= limit);
     position = bus_find_time(base, limit, (int64_t)odd_number(state), &offset, &time);
     CHECK(position == 0 || position + sizeof(bus_frame) <= limit);

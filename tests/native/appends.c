@@ -16,7 +16,8 @@ static void offsets_are_dense_and_the_records_are_there(void) {
     }
     bus_scan scan;
     uint64_t next, limit = BUS_TAIL_POSITION(bus_log_end(stage.control, &next));
-    bus_scan_frames(stage_segment(&stage, 0), BUS_DATA_START, limit, 0, &scan);
+    bus_scan_frames(stage_segment(&stage, 0), BUS_DATA_START, limit, 0,
+                    SEED(stage_segment(&stage, 0)), &scan);
     CHECK_EQUAL(scan.error, BUS_FRAME_GOOD);
     CHECK_EQUAL(scan.next_offset, 1000);
     CHECK_EQUAL(scan.end_position, limit);
@@ -50,7 +51,7 @@ static void a_rolled_segment_is_sealed_with_its_end(void) {
         CHECK_EQUAL(stage_append_value(&stage, &log, value, sizeof value, NULL), BUS_APPENDED);
     const bus_segment *first = (const bus_segment *)stage_segment(&stage, 0);
     bus_scan scan;
-    bus_scan_frames((const uint8_t *)first, BUS_DATA_START, first->bytes, 0, &scan);
+    bus_scan_frames((const uint8_t *)first, BUS_DATA_START, first->bytes, 0, first->seed, &scan);
     CHECK(scan.sealed);
     CHECK_EQUAL(scan.end_position, first->end_position);
     CHECK_EQUAL(scan.next_offset, first->end_offset);
@@ -80,14 +81,14 @@ static void every_offset_and_every_time_is_found(void) {
     for (uint64_t wanted = 0; wanted + 1 < count; wanted++) {
         uint64_t offset;
         int64_t time;
-        uint64_t position = bus_find_offset(base, limit, wanted);
+        uint64_t position = bus_find_offset(base, limit, 0, SEED(base), wanted);
         CHECK(position);
         CHECK_EQUAL(((const bus_frame *)(base + position))->offset, wanted);
         int64_t after = (int64_t)(10 * wanted) - 3;
         CHECK_EQUAL(bus_find_time(base, limit, after, &offset, &time), position);
         CHECK_EQUAL(offset, wanted);
     }
-    CHECK_EQUAL(bus_find_offset(base, limit, next + 1), 0);
+    CHECK_EQUAL(bus_find_offset(base, limit, 0, SEED(base), next + 1), 0);
     stage_close(&stage);
 }
 
@@ -102,7 +103,7 @@ static void a_copy_takes_whole_frames_only(void) {
     const uint8_t *base = stage_segment(&stage, 0);
     while (position < limit) {
         bus_scan scan;
-        bus_copy_frames(base, position, limit, offset, target, sizeof target, &scan);
+        bus_copy_frames(base, position, limit, offset, SEED(base), target, sizeof target, &scan);
         CHECK_EQUAL(scan.error, BUS_FRAME_GOOD);
         CHECK(scan.end_position > position);
         CHECK(!memcmp(target, base + position, scan.end_position - position));
@@ -111,7 +112,7 @@ static void a_copy_takes_whole_frames_only(void) {
     }
     CHECK_EQUAL(offset, 500);
     bus_scan scan;
-    CHECK(bus_copy_frames(base, BUS_DATA_START, limit, 0, target, 100, &scan) > 1000);
+    CHECK(bus_copy_frames(base, BUS_DATA_START, limit, 0, SEED(base), target, 100, &scan) > 1000);
     CHECK_EQUAL(scan.end_position, BUS_DATA_START);
     stage_close(&stage);
 }

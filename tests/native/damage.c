@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "durable.h"
 #include "stage.h"
 
 enum { FRAMES = 200, BYTES = 64 * 1024 };
@@ -35,7 +36,7 @@ static void a_scan_stops_at_the_first_damaged_frame(void) {
         uint8_t flip = (uint8_t)(1 + check_random(&state) % 255);
         bus_scan scan;
         base[at] ^= flip;
-        bus_scan_frames(base, BUS_DATA_START, limit, 0, &scan);
+        bus_scan_frames(base, BUS_DATA_START, limit, 0, SEED(base), &scan);
         base[at] ^= flip;
         if (scan.error) CHECK(scan.end_position <= at && scan.next_offset < FRAMES);
         else CHECK_EQUAL(scan.next_offset, FRAMES); /* it hit padding */
@@ -55,10 +56,10 @@ static void random_bytes_are_no_records(void) {
         bus_scan scan;
         uint64_t offset;
         int64_t time;
-        bus_scan_frames(base, BUS_DATA_START, BYTES, 0, &scan);
+        bus_scan_frames(base, BUS_DATA_START, BYTES, 0, SEED(base), &scan);
         CHECK(scan.error != BUS_FRAME_GOOD);
-        bus_copy_frames(base, BUS_DATA_START, BYTES, 0, target, BYTES, &scan);
-        bus_find_offset(base, BYTES, check_random(&state) % 1000);
+        bus_copy_frames(base, BUS_DATA_START, BYTES, 0, SEED(base), target, BYTES, &scan);
+        bus_find_offset(base, BYTES, 0, SEED(base), check_random(&state) % 1000);
         bus_find_time(base, BYTES, (int64_t)check_random(&state), &offset, &time);
     }
     free(target);
@@ -75,7 +76,7 @@ static void a_ruined_index_changes_no_answer(void) {
                 .position = (uint32_t)check_random(&state) % (BYTES * 2),
                 .relative_offset = (uint32_t)check_random(&state) % FRAMES};
         uint64_t wanted = check_random(&state) % FRAMES;
-        uint64_t position = bus_find_offset(base, limit, wanted);
+        uint64_t position = bus_find_offset(base, limit, 0, SEED(base), wanted);
         CHECK(position);
         CHECK_EQUAL(((const bus_frame *)(base + position))->offset, wanted);
     }
@@ -122,6 +123,58 @@ static void a_file_smaller_than_its_slot_says_is_not_rolled_into(void) {
     stage_close(&stage);
 }
 
+static int is_lost(const bus_partition *control, uint64_t offset) {
+    bus_lost found;
+    return bus_is_lost(control, offset, &found);
+}
+
+static void what_is_lost_is_remembered_however_much_it_is(void) {
+    bus_partition *control = calloc(1, sizeof *control);
+    CHECK(control);
+    for (uint64_t i = 0; i < 3 * BUS_LOST_RANGES; i++) {
+        bus_note_lost(control, 10 * i, 10 * i + 2);
+        for (uint64_t before = 0; before <= i; before++) {
+            CHECK(is_lost(control, 10 * before) && is_lost(control, 10 * before + 1));
+            if (before < BUS_LOST_RANGES - 2) CHECK(!is_lost(control, 10 * before + 2));
+        }
+        CHECK(!is_lost(control, 10 * i + 2));
+    }
+    free(control);
+}
+
+/* Whichever store a replica dies behind: what was noted before stays, and is noted again. */
+static void a_range_that_is_half_written_hides_no_other(void) {
+    bus_partition *control = calloc(1, sizeof *control);
+    CHECK(control);
+    for (uint64_t i = 0; i < 2 * BUS_LOST_RANGES; i++) {
+        bus_lost before[BUS_LOST_RANGES];
+        memcpy(before, control->lost, sizeof before);
+        bus_note_lost(control, 10 * i, 10 * i + 2);
+        int changed = 0;
+        while (changed < BUS_LOST_RANGES - 1 &&
+               !memcmp(&before[changed], &control->lost[changed], sizeof *before))
+            changed++;
+        control->lost[changed].check = before[changed].check; /* the last store is missing */
+        for (uint64_t noted = 0; noted < i; noted++) CHECK(is_lost(control, 10 * noted));
+        bus_note_lost(control, 10 * i, 10 * i + 2);
+        CHECK(is_lost(control, 10 * i));
+    }
+    free(control);
+}
+
+static void random_bytes_are_no_range_of_lost_records(void) {
+    bus_partition *control = calloc(1, sizeof *control);
+    uint64_t state = 11;
+    CHECK(control);
+    for (int round = 0; round < 1000; round++) {
+        uint64_t *words = (uint64_t *)control->lost;
+        for (size_t i = 0; i < sizeof control->lost / 8; i++)
+            words[i] = check_random(&state) % 3 ? check_random(&state) : i % 3;
+        for (uint64_t offset = 0; offset < 3; offset++) CHECK(!is_lost(control, offset));
+    }
+    free(control);
+}
+
 const check_test damage_tests[] = {
     {"a_tail_without_an_end_is_reported_instead_of_looked_at_for_ever",
      a_tail_without_an_end_is_reported_instead_of_looked_at_for_ever},
@@ -132,5 +185,9 @@ const check_test damage_tests[] = {
     {"a_ruined_index_changes_no_answer", a_ruined_index_changes_no_answer},
     {"a_header_of_anything_else_is_refused_with_the_field",
      a_header_of_anything_else_is_refused_with_the_field},
+    {"what_is_lost_is_remembered_however_much_it_is",
+     what_is_lost_is_remembered_however_much_it_is},
+    {"a_range_that_is_half_written_hides_no_other", a_range_that_is_half_written_hides_no_other},
+    {"random_bytes_are_no_range_of_lost_records", random_bytes_are_no_range_of_lost_records},
     {NULL, NULL},
 };

@@ -95,7 +95,7 @@ static void check_whole_log(stage *stage) {
         int active = number == BUS_TAIL_NUMBER(tail);
         uint64_t limit = active ? BUS_TAIL_POSITION(tail) : segment->bytes;
         bus_scan scan;
-        bus_scan_frames(base, BUS_DATA_START, limit, segment->base_offset, &scan);
+        bus_scan_frames(base, BUS_DATA_START, limit, segment->base_offset, SEED(base), &scan);
         CHECK_EQUAL(scan.error, BUS_FRAME_GOOD);
         CHECK_EQUAL(scan.sealed, !active);
         if (active) CHECK_EQUAL(scan.next_offset, next);

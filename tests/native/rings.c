@@ -3,6 +3,7 @@
 
 #include "atomics.h"
 #include "check.h"
+#include "durable.h"
 #include "reader.h"
 #include "ring.h"
 #include "stage.h"

@@ -41,6 +41,7 @@ void stage_tend(stage *stage, uint64_t need);
 
 /* The memory of the file in that slot as `log` sees it. */
 const uint8_t *stage_segment(stage *stage, int slot);
+#define SEED(base) (((const bus_segment *)(base))->seed)
 uint64_t stage_log_end(const stage *stage);
 
 #endif

@@ -76,9 +76,12 @@ static void search_and_copy(const uint8_t *base, uint64_t limit, uint64_t offset
     uint8_t target[4096];
     bus_scan scan;
     uint64_t base_offset = ((const bus_segment *)base)->base_offset;
-    uint64_t position = offset > base_offset ? bus_find_offset(base, limit, offset - 1) : 0;
+    uint64_t position = 0;
+    if (offset > base_offset)
+        position = bus_find_offset(base, limit, base_offset, SEED(base), offset - 1);
     CHECK(offset == base_offset || position);
-    bus_copy_frames(base, BUS_DATA_START, limit, base_offset, target, sizeof target, &scan);
+    bus_copy_frames(base, BUS_DATA_START, limit, base_offset, SEED(base), target, sizeof target,
+                    &scan);
     CHECK_EQUAL(scan.error, BUS_FRAME_GOOD);
 }
 

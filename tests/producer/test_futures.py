@@ -17,6 +17,7 @@ from bus.broker import Broker
 from bus.errors import (
     BusTimeoutError,
     ClosedError,
+    RecordsLostError,
     ReplicaFailedError,
     UnknownTopicOrPartitionError,
 )
@@ -166,16 +167,33 @@ def test_a_deleted_topic_fails_its_open_futures_and_flush_tells_it_once(topic: P
 
 def test_a_replica_that_failed_fails_the_future_with_its_report(topic: Path) -> None:
     producer = bus.Producer(topic)
-    producer.send("t", b"good").get(10)
+    in_the_way = topic / "topics/t/0/00000000000000000000.log.tmp"
     with frozen_replica(topic):
-        future = producer.send("t", b"spoilt" * 100)
-        spoil(topic, b"spoilt")
-    with pytest.raises(ReplicaFailedError, match="checksum does not match") as caught:
+        in_the_way.mkdir()
+        future = producer.send("t", b"x")
+    with pytest.raises(ReplicaFailedError, match="could not be copied to a new file") as caught:
         future.get(10)
     assert "bus check" in str(caught.value)
     assert isinstance(future.exception, ReplicaFailedError)
     with pytest.raises(ReplicaFailedError):
         producer.close()
+    in_the_way.rmdir()
+    ask(topic, "delete_topics", names=["t"])
+
+
+def test_a_record_damaged_before_it_was_durable_fails_its_own_future_alone(topic: Path) -> None:
+    with bus.Producer(topic) as producer:
+        producer.send("t", b"good").get(10)
+        with frozen_replica(topic):
+            future = producer.send("t", b"spoilt" * 100)
+            behind = producer.send("t", b"good again")
+            spoil(topic, b"spoilt")
+        with pytest.raises(RecordsLostError, match="send them again"):
+            future.get(10)
+        assert isinstance(future.exception, RecordsLostError)
+        assert behind.get(10).offset == 2
+        with pytest.raises(RecordsLostError):
+            producer.flush()
     ask(topic, "delete_topics", names=["t"])
 
 

@@ -6,6 +6,7 @@
 #include "atomics.h"
 #include "client.h"
 #include "crc32c.h"
+#include "durable.h"
 #include "fault.h"
 #include "lock.h"
 #include "segment.h"
@@ -83,7 +84,7 @@ static uint64_t check_segment(arena *arena, int slot, uint64_t tail, uint64_t ex
     if (segment->base_offset != expected || arena->control->ring[slot].base_offset != expected)
         fault("segment %" PRIu64 " does not follow at %" PRIu64, number, expected);
     bus_scan scan;
-    bus_scan_frames(base, BUS_DATA_START, limit, expected, &scan);
+    bus_scan_frames(base, BUS_DATA_START, limit, expected, segment->seed, &scan);
     if (scan.error) fault("segment %" PRIu64 ": %s", number, bus_frame_state_text(scan.error));
     if (scan.error) return expected;
     if (!active && !scan.sealed) fault("segment %" PRIu64 " has no end frame", number);

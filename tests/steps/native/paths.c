@@ -7,6 +7,7 @@
 #include "atomics.h"
 #include "client.h"
 #include "crc32c.h"
+#include "durable.h"
 #include "fault.h"
 
 enum { BATCH = 12, SMALL = 60, STREAMED = 300 * 1024 };
