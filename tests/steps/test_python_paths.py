@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bus import files
+from bus import twofold
 from bus.members import MemberTable
 from bus.native.core import LAYOUT
 from bus.offsets import OffsetTable
@@ -90,13 +91,18 @@ def members_go_without_a_word(patch: pytest.MonkeyPatch) -> None:
 
 
 def files_are_written_in_place(patch: pytest.MonkeyPatch) -> None:
-    def write(dir_fd: int, name: str, data: bytes, **_: object) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
-        os.write(fd, data[:20])
-        os.write(fd, data[20:])
-        os.close(fd)
+    def write(dir_fd: int, name: str, value: dict[str, Any], seal: str, **_: object) -> None:
+        data = twofold.encode(value, seal)
+        names = (name, name + twofold.COPY_SUFFIX)
+        fds = [
+            os.open(one, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
+            for one in names
+        ]
+        for fd in fds:
+            os.write(fd, data)
+            os.close(fd)
 
-    patch.setattr(files, "write_atomic", write)
+    patch.setattr(twofold, "write", write)
 
 
 @pytest.mark.parametrize(

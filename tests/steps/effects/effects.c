@@ -1,8 +1,8 @@
 /* A process that dies before effect number N of its own: a store to shared memory, or a system call
  * that others can see. What happens between two effects is private, and dies with the process.
  *
- * Shared mappings are write-protected: each store faults, is counted, and is let through alone, by a
- * single step with the mappings open. A seccomp filter turns the system calls into SIGSYS, and the
+ * Shared mappings are write-protected: each store faults, is counted, and is let through alone, by
+ * a single step with the mappings open. A seccomp filter turns the system calls into SIGSYS; the
  * handler makes them from the one place that the filter lets through. x86-64, one thread.
  */
 #define _GNU_SOURCE
