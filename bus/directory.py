@@ -85,7 +85,7 @@ class BusDirectory:
         """Take over `fd`; raises DirectoryError if there is no bus in that directory."""
         self.path = path
         self._fd = fd
-        self.mended: list[str] = []
+        self.mended: list[twofold.Mend] = []
         self.refused: dict[str, str] = {}
         try:
             self.bus_id = self._read_bus_id()
@@ -115,7 +115,7 @@ class BusDirectory:
             raise
         made = cls(path, fd)
         if lost:
-            made.mended.append(lost)
+            made.mended.append(twofold.Mend(lost))
         return made
 
     @property
@@ -178,7 +178,7 @@ class BusDirectory:
         runtime, hot_path = self.read_runtime(), self.known_hot_path()
         epoch = max(runtime.epoch if runtime else 0, traces.highest_epoch(hot_path))
         if epoch or traces.are_there(self.fd):
-            self.mended.append(f"{trouble}; epochs go on from {epoch}")
+            self.mended.append(twofold.Mend(f"{trouble}; epochs go on from {epoch}"))
         return epoch
 
     def read_runtime(self) -> Runtime | None:
@@ -243,7 +243,7 @@ class BusDirectory:
         finally:
             os.close(fd)
         if done:
-            self.mended.append(done)
+            self.mended.append(twofold.Mend(done))
 
     def remove_truth(self, relative: str) -> None:
         """Unlink a file of truth and its copy, if they are there."""

@@ -14,6 +14,7 @@ from typing import Final
 from bus import files
 from bus.directory import SHARED_MEMORY, BusDirectory, boot_id
 from bus.errors import DirectoryError, UnsafeDirectoryError
+from bus.twofold import Mend
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def find_last(directory: BusDirectory, wish: Path | None) -> tuple[Path, str] | 
         places.append(choose_path(directory, wish))
     for path in places:
         if (path / CONTROL_FILE).exists() and _is_home(directory, path):
-            directory.mended.append(f"runtime.json and its copy are lost; {path} was found by name")
+            lost = f"runtime.json and its copy are lost; {path} was found by its name"
+            directory.mended.append(Mend(lost))
             return path, boot_id()
     return None
 

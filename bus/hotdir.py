@@ -102,7 +102,7 @@ class HotDirectory:
     def take_over(self, directory: BusDirectory, epoch: int, *, autostarted: bool) -> Runtime:
         """Writes who the broker is now: from here on clients that attach are ours."""
         while directory.mended:
-            self.incidents.note(Incident.METADATA_MENDED, "%s", directory.mended.pop(0))
+            self.incidents.note(Incident.METADATA_MENDED, "%s", directory.mended.pop(0).text)
         self.control.store32_release(_BROKER_PID, os.getpid())
         self.control.store32_release(_STOPPING, 0)
         self.control.store_release(_EPOCH, epoch)

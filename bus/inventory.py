@@ -27,7 +27,7 @@ from bus.recovery import recover
 from bus.replica import STATE_FAILED
 from bus.replica_process import REPORT_FILE
 from bus.retention import segments_below
-from bus.rings import Rings, control_file_name, is_filling
+from bus.rings import Rings, is_filling
 from bus.state import (
     STATE_FILE,
     CleanEnd,
@@ -86,7 +86,7 @@ class Inventory:
         state = load_state(self._directory, topic.name, number)
         if state is not None and self._save(topic, number, state):
             state = load_state(self._directory, topic.name, number)
-        adopt = state is not None and self._has_hot_log(topic, number)
+        adopt = state is not None and self.rings.has_page(topic.id, number)
         if adopt and state is not None:
             log = self._attach(topic, number)
             partition = OpenPartition(topic, number, log, state)
@@ -103,13 +103,6 @@ class Inventory:
             return False
         self._end_replica(topic, number)
         return rebuild(self._directory, self._hot, self._bells, self.rings, topic, number, state)
-
-    def _has_hot_log(self, topic: Topic, number: int) -> bool:
-        try:
-            os.stat(control_file_name(topic.id, number), dir_fd=self._hot.fd)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _attach(self, topic: Topic, number: int) -> Partition:
         log = Partition(self._hot.fd, topic.id, number, self._bells, NO_SLOT)

@@ -34,6 +34,7 @@ from bus.state import (
     state_path,
     store_state,
 )
+from bus.twofold import Mend
 
 #: How far above all that is known the offsets of a lost state go on, in offsets. What was given out
 #: and never became durable is bounded by the hot log and the number of restarts: far less.
@@ -50,7 +51,7 @@ def begin(directory: BusDirectory) -> int:
     Raises CorruptSegmentError for what is lost for good.
     """
     if (done := identity.mend(directory.fd)) is not None:
-        directory.mended.append(done)
+        directory.mended.append(Mend(done))
     with suppress(CorruptSegmentError):  # both are lost: raise_epoch makes them anew
         directory.mend_truth(EPOCH_FILE)
     epoch = directory.raise_epoch()
@@ -78,7 +79,8 @@ def _mend_next_id(directory: BusDirectory) -> None:
     highest = traces.highest_id(directory.path, directory.known_hot_path())
     if highest or is_damaged:
         directory.write_truth(NEXT_ID_FILE, {"next_id": highest + 1})
-        directory.mended.append(f"{trouble}; ids go on from {highest + 1}, above all in use")
+        made = f"{trouble}; ids go on from {highest + 1}, above all in use"
+        directory.mended.append(Mend(made))
 
 
 def _last_id(directory: BusDirectory) -> int:
@@ -100,11 +102,12 @@ def _mend_topic(directory: BusDirectory, catalog: Catalog, name: str) -> None:
         trouble = str(error)
     topic = _topic_of_segments(directory, name, trouble)
     catalog.rebuild(topic)
-    directory.mended.append(
+    made = (
         f"{trouble}; topic {name!r} was made anew from its segments: id {topic.id},"
         f" {topic.partitions} partitions, settings at their defaults, without any retention; set"
         f" them with: bus topics alter {name}"
     )
+    directory.mended.append(Mend(made, lost=True))
 
 
 def _topic_of_segments(directory: BusDirectory, name: str, trouble: str) -> Topic:
@@ -146,10 +149,11 @@ def _mend_state(
     finally:
         os.close(fd)
     store_state(directory, topic.name, number, state)
-    directory.mended.append(
+    made = (
         f"{trouble}; it was made anew from {len(bases)} segments: the log begins at offset"
         f" {state.log_start_offset}; after a stop or reboot offsets go on at {state.offset_limit}"
     )
+    directory.mended.append(Mend(made, lost=not bases))
 
 
 def rebuilt_state(bases: list[int], ends: list[int], commit: int) -> PartitionState:

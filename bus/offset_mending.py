@@ -22,7 +22,7 @@ from bus.errors import CorruptSegmentError, UnsafeDirectoryError
 from bus.native.core import LAYOUT
 from bus.offset_copies import CopiedCommits, read_copy
 from bus.offsets import OffsetTable, header_page, read_offsets_header
-from bus.twofold import COPY_SUFFIX
+from bus.twofold import COPY_SUFFIX, Mend
 
 SUFFIX: Final = ".offsets"
 #: What is in the place of a table, and is none of this group, is kept under this name.
@@ -77,8 +77,8 @@ class _Table:
                 return
             self._restore(table, copy)
 
-    def _note(self, text: str) -> None:
-        self._directory.mended.append(f"{self._path}: {text}")
+    def _note(self, text: str, *, lost: bool = False) -> None:
+        self._directory.mended.append(Mend(f"{self._path}: {text}", lost))
 
     def _refuse(self, trouble: str) -> None:
         text = (
@@ -86,7 +86,7 @@ class _Table:
             " backup, or begin the group anew with: bus check --repair"
         )
         self._directory.refused[self._name] = text
-        self._directory.mended.append(f"{text}; the group is refused until then")
+        self._directory.mended.append(Mend(f"{text}; the group is refused until then", lost=True))
 
     def _read_copy(self) -> tuple[CopiedCommits | None, str]:
         try:
@@ -195,12 +195,14 @@ class _Table:
         for (topic, number), (offset, _) in sorted(lost.items()):
             self._note(
                 f"the commit of partition {number} of topic id {topic} was lost; the group goes on"
-                f" at offset {offset}, from its copy: some records may come again"
+                f" at offset {offset}, from its copy: some records may come again",
+                lost=True,
             )
         for number in sorted(table.damaged()):
             self._note(
                 f"entry {number} is damaged in both copies; a partition of group {self._name!r}"
-                " without a commit is refused until it has one"
+                " without a commit is refused until it has one",
+                lost=True,
             )
 
 

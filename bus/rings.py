@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from bus import files
-from bus.errors import BusError, NoSpaceError
+from bus.errors import BusError, CorruptSegmentError, NoSpaceError
 from bus.native.core import Partition
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,23 @@ class Rings:
         serial = self._next_serial
         self._next_serial += 1
         return serial, segment_file_name(topic_id, partition, serial)
+
+    def has_page(self, topic_id: int, partition: int) -> bool:
+        """True if the partition has a control page.
+
+        Raises CorruptSegmentError if it has hot segments without one: they hold records. (A broker
+        that died while it made the page has left it under its temporary name.)
+        """
+        name = control_file_name(topic_id, partition)
+        names = os.listdir(self._hot_fd)
+        if name in names:
+            return True
+        found = [one for one in map(_SEGMENT_FILE.fullmatch, names) if one]
+        if f"{name}.new" not in names and (topic_id, partition) in {
+            (int(one[1]), int(one[2])) for one in found
+        }:
+            raise CorruptSegmentError(f"{files.path_of(self._hot_fd)}/{name} is gone")
+        return False
 
     def feed(self, log: Partition, need: int = 0, *, ahead: bool = True) -> int:
         """Makes the spare that the partition wants, takes out what is useless; count made.

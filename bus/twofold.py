@@ -23,6 +23,13 @@ COPY_SUFFIX: Final = ".copy"
 _CRC: Final = "crc"
 
 
+class Mend(NamedTuple):
+    """What was made whole, and from what; `lost`: not all of it came back."""
+
+    text: str
+    lost: bool = False
+
+
 class Kept(NamedTuple):
     """What a file says; None if it was never written.
 

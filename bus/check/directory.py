@@ -21,7 +21,7 @@ from bus.check.topics import CheckedTopic, read_topics
 from bus.check.truth import check_counters
 from bus.check.volatile import check_control, check_members
 from bus.directory import BusDirectory, boot_id
-from bus.errors import CorruptSegmentError
+from bus.errors import BusError, CorruptSegmentError
 
 Progress = Callable[[int], None]
 
@@ -131,6 +131,9 @@ class _Check:
         try:
             return read_hot(path, expected, self.findings.inside(str(path)))
         except FileNotFoundError:  # just made, just deleted, or being recovered
+            return None
+        except (BusError, OSError) as error:
+            self.findings.inside(str(path)).add(0, str(error))
             return None
 
     def _check_hot(self, hot: HotPartition, expected: Expected) -> dict[int, SegmentFacts]:

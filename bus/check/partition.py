@@ -19,6 +19,7 @@ from bus.check.segment import HEADER, Expected, SegmentFacts, check_segment
 from bus.check.truth import read_object
 from bus.directory import BusDirectory
 from bus.errors import UnsafeDirectoryError
+from bus.state import OFFSET_STEP
 
 #: An offset above all: a segment that is not the last must be whole to its end frame.
 _EVERYTHING = 2**63
@@ -75,7 +76,7 @@ def check_partition(
     if watermark is not None:
         _check_watermark(watermark, segments, end, findings)
     elif state is not None and state.clean_end is not None:
-        _check_clean_end(state.clean_end, segments, findings)
+        _check_clean_end(state.clean_end, state.log_start_offset, segments, findings)
     return DurableLog(tuple(segments), files, state, end)
 
 
@@ -179,10 +180,15 @@ def _check_watermark(
 
 
 def _check_clean_end(
-    clean_end: tuple[int, int], segments: Sequence[SegmentFacts], findings: Findings
+    clean_end: tuple[int, int], start: int, segments: Sequence[SegmentFacts], findings: Findings
 ) -> None:
     offset, number = clean_end
     where = findings.inside(f"{findings.file}/state.json")
+    end = segments[-1].next_offset if segments else start
+    # Skipped offsets end at a whole step: any other end is one of records.
+    if offset > end and offset % OFFSET_STEP and not (segments and segments[-1].number == number):
+        findings.add(0, f"records {end} to {offset - 1} were there at the stop, their file is not")
+        return
     if not segments:
         return
     last = segments[-1]

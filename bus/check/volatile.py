@@ -9,6 +9,7 @@ from pathlib import Path
 from bus.check.committed import GroupOffsets
 from bus.check.damage import Findings
 from bus.check.files import mapped
+from bus.errors import BusError
 from bus.fields import Fields
 from bus.native.core import LAYOUT
 
@@ -55,6 +56,9 @@ def _check(path: Path, fields: Fields, wanted: dict[str, int], findings: Finding
                 return
             found = fields.read(data)
     except FileNotFoundError:  # the bus was stopped, the group was deleted, or made just now
+        return
+    except (BusError, IsADirectoryError) as error:
+        where.add(0, str(error))
         return
     for name, value in wanted.items():
         where.expect(fields.offsets[name], name, found[name], value)
