@@ -57,6 +57,7 @@ static inline void bus_store32_relaxed(uint32_t *word, uint32_t value) {
 static inline void bus_fence_full(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 static inline void bus_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 static inline void bus_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+static inline void bus_compiler_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 
 static inline void bus_cpu_relax(void) {
 #if defined(__x86_64__)

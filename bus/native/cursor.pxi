@@ -38,7 +38,7 @@ cdef class Cursor(Place):
         None at the end of what has been written (or is durable), and, with `placed` false, between
         two segments.
         """
-        cdef const bus_frame *frame
+        cdef bus_frame frame
         cdef const uint8_t *base
         cdef bus_frame_state state
         cdef ConsumerRecord record
@@ -49,15 +49,14 @@ cdef class Cursor(Place):
                 return None
             pin = self.pin
             base = pin.mapping.base
-            state = bus_frame_check(base, self.position, self.limit, self.offset,
-                                    self.seed, self.check_crcs)
+            state = bus_frame_read(base, self.position, self.limit, self.offset,
+                                   self.seed, self.check_crcs, &frame)
             if state != BUS_FRAME_GOOD:
                 if self.is_end() and self.offset >= self.log.start():
                     self.leave_segment()
                     return None
-                pin = self.sound(state)
+                pin = self.sound(state, &frame)
                 base = pin.mapping.base
-            frame = <const bus_frame *>(base + self.position)
             kind = frame.attributes & BUS_TYPE_MASK
             if kind == BUS_TYPE_END:
                 self.leave_segment()
@@ -71,7 +70,8 @@ cdef class Cursor(Place):
                 return None
             record = ConsumerRecord.__new__(ConsumerRecord)
             record.pin = pin
-            record.frame = frame
+            record.at = base + self.position
+            record.header = frame
             record.source = self.source
             record.position = self.position
             record.offset = self.offset
@@ -117,8 +117,10 @@ cdef class Cursor(Place):
         cdef uint64_t tail, number, base, end, offset = 0
         cdef int64_t found = 0
         cdef Pin pin
+        cdef int looks = 0
         tail = self.log.log_end(&end)
         while offset < end:
+            looks = self.look_again(looks)
             number = self.hot_candidate(offset, tail, &base)
             pin = self.pin_hot(number)
             if pin is None: # the segment left the ring just now: look again

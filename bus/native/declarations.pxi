@@ -192,9 +192,12 @@ cdef extern from "frame.h" nogil:
     enum bus_frame_state:
         BUS_FRAME_GOOD, BUS_FRAME_BAD_OFFSET
     uint32_t bus_body_crc(const bus_record *record)
-    const uint8_t *bus_frame_key(const bus_frame *frame)
-    const uint8_t *bus_frame_headers(const bus_frame *frame)
-    const uint8_t *bus_frame_value(const bus_frame *frame, uint64_t position)
+    const uint8_t *bus_frame_key(const uint8_t *at)
+    const uint8_t *bus_frame_headers(const uint8_t *at, const bus_frame *header)
+    const uint8_t *bus_frame_value(const uint8_t *at, const bus_frame *header, uint64_t position)
+    bus_frame_state bus_frame_read(const uint8_t *base, uint64_t position, uint64_t limit,
+                                   uint64_t expected, uint64_t seed, bint check_crc,
+                                   bus_frame *header)
     void bus_frame_write_gap(uint8_t *base, uint64_t position, uint64_t size, uint64_t offset,
                              uint64_t end, uint64_t seed)
     void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,

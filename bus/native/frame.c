@@ -1,5 +1,7 @@
 #include "frame.h"
 
+#include "atomics.h"
+
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
@@ -77,13 +79,20 @@ void bus_frame_write_gap(uint8_t *base, uint64_t position, uint64_t size, uint64
     frame->crc = bus_crc32c_frame(bus_body_crc(&nothing), frame, seed);
 }
 
-/* The header is copied before it is believed: its bytes may change under a wild writer's hand. */
 enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
                                      uint64_t expected, uint64_t seed, int check_crc) {
+    bus_frame header;
+    return bus_frame_read(base, position, limit, expected, seed, check_crc, &header);
+}
+
+enum bus_frame_state bus_frame_read(const uint8_t *base, uint64_t position, uint64_t limit,
+                                    uint64_t expected, uint64_t seed, int check_crc,
+                                    bus_frame *header) {
     if (limit < sizeof(bus_frame) || position > limit - sizeof(bus_frame))
         return BUS_FRAME_BAD_SIZE;
-    bus_frame frame;
-    memcpy(&frame, base + position, sizeof frame);
+    memcpy(header, base + position, sizeof *header);
+    bus_compiler_fence(); /* no value of it is loaded again from where it came from */
+    bus_frame frame = *header;
     if (frame.size < sizeof frame || frame.size % BUS_FRAME_ALIGN || frame.size > limit - position)
         return BUS_FRAME_BAD_SIZE;
     uint64_t value = bus_value_position(position, frame.attributes, frame.key_length,

@@ -48,16 +48,15 @@ static inline uint32_t bus_body_crc(const bus_record *record) {
     return bus_crc32c(crc, record->value, record->value_length);
 }
 
-static inline const uint8_t *bus_frame_key(const bus_frame *frame) {
-    return (const uint8_t *)(frame + 1);
+/* The parts of the frame at `at`, of which `header` is a copy that was checked. */
+static inline const uint8_t *bus_frame_key(const uint8_t *at) { return at + sizeof(bus_frame); }
+static inline const uint8_t *bus_frame_headers(const uint8_t *at, const bus_frame *header) {
+    return bus_frame_key(at) + header->key_length;
 }
-static inline const uint8_t *bus_frame_headers(const bus_frame *frame) {
-    return bus_frame_key(frame) + frame->key_length;
-}
-static inline const uint8_t *bus_frame_value(const bus_frame *frame, uint64_t position) {
-    return (const uint8_t *)frame +
-           (bus_value_position(position, frame->attributes, frame->key_length,
-                               frame->headers_length) - position);
+static inline const uint8_t *bus_frame_value(const uint8_t *at, const bus_frame *header,
+                                             uint64_t position) {
+    return at + (bus_value_position(position, header->attributes, header->key_length,
+                                    header->headers_length) - position);
 }
 
 void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_record *record,
@@ -72,6 +71,12 @@ void bus_frame_write_end(uint8_t *base, uint64_t position, uint64_t next_offset,
  * the offset that must stand in it. With check_crc 0 only sizes and offset are looked at. */
 enum bus_frame_state bus_frame_check(const uint8_t *base, uint64_t position, uint64_t limit,
                                      uint64_t expected, uint64_t seed, int check_crc);
+
+/* The same. `header` is the copy that was checked, for all that follows: a wild writer may change
+ * the frame the next instant, so nothing of it may be read from shared memory a second time. */
+enum bus_frame_state bus_frame_read(const uint8_t *base, uint64_t position, uint64_t limit,
+                                    uint64_t expected, uint64_t seed, int check_crc,
+                                    bus_frame *header);
 const char *bus_frame_state_text(enum bus_frame_state state);
 
 #endif

@@ -26,13 +26,13 @@ uint64_t bus_guest_copy(const uint8_t *base, uint64_t position, uint64_t limit,
         memcpy(origin + at, base + at, size);
         out->error = bus_frame_check(origin, at, at + size, out->next_offset, seed, check_crc);
         if (out->error) return 0;
-        int type = ((const bus_frame *)(origin + at))->attributes & BUS_TYPE_MASK;
-        if (type == BUS_TYPE_END) {
+        const bus_frame *frame = (const bus_frame *)(origin + at); /* ours: nobody changes it */
+        if ((frame->attributes & BUS_TYPE_MASK) == BUS_TYPE_END) {
             out->sealed = 1;
             return 0;
         }
-        out->end_position += size;
-        out->next_offset = bus_offset_after((const bus_frame *)(origin + at), out->next_offset);
+        out->end_position += frame->size; /* what was checked; `size` was read before the copy */
+        out->next_offset = bus_offset_after(frame, out->next_offset);
     }
     return 0;
 }

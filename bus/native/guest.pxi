@@ -208,7 +208,7 @@ cdef class GuestCursor(Cursor):
         return error
 
     cdef ConsumerRecord next_record(self):
-        cdef const bus_frame *frame
+        cdef const bus_frame *frame # in the chunk, which is ours: nobody changes it
         cdef ConsumerRecord record
         while True:
             if not self.is_filled() and not self.refill():
@@ -223,7 +223,8 @@ cdef class GuestCursor(Cursor):
                 return None
             record = ConsumerRecord.__new__(ConsumerRecord)
             record.pin = self.pin
-            record.frame = frame
+            record.at = <const uint8_t *>frame
+            record.header = frame[0]
             record.source = self.source
             record.position = self.position
             record.offset = self.offset
@@ -238,9 +239,11 @@ cdef class GuestCursor(Cursor):
         cdef uint64_t tail, number, base, end, offset = 0, after
         cdef int64_t found = 0
         cdef uint64_t hit
+        cdef int looks = 0
         cdef Pin pin
         tail = self.log.log_end(&end)
         while offset < end:
+            looks = self.look_again(looks)
             number = self.hot_candidate(offset, tail, &base)
             pin = self.pin_hot(number)
             if pin is None:

@@ -148,6 +148,14 @@ cdef class Place:
                 base[0] = first
         return best
 
+    cdef int look_again(self, int looks) except -1:
+        """Counts looks at the ring: a segment leaves it now and then, not every time."""
+        if looks >= LOOKS_MAX:
+            raise _errors.CorruptSegmentError(
+                f"{self.log.path} contradicts itself: no segment of the ring has offset"
+                f" {self.offset}; stop the bus and start it again")
+        return looks + 1
+
     cdef bint locate(self) except -1:
         """Pins the segment of `offset`. False: nothing is there yet."""
         cdef uint64_t end, tail, number, base, before, start = self.log.start()
@@ -157,11 +165,7 @@ cdef class Place:
             self.fell_behind(start)
         while True:
             tail = self.log.log_end(&end)
-            looks += 1
-            if looks > LOOKS_MAX: # a segment leaves the ring now and then, not every time
-                raise _errors.CorruptSegmentError(
-                    f"{self.log.path} contradicts itself: no segment of the ring has offset"
-                    f" {self.offset}; stop the bus and start it again")
+            looks = self.look_again(looks)
             if self.offset > end:
                 raise _errors.OffsetOutOfRangeError(
                     f"offset {self.offset} is behind the log end {end}")
@@ -273,11 +277,11 @@ cdef class Place:
             return self.other.mapping.bytes
         return self.hot_limit(self.other, self.number, bus_load_acquire(&self.log.control.tail))
 
-    cdef Pin sound(self, bus_frame_state state):
+    cdef Pin sound(self, bus_frame_state state, bus_frame *frame):
         """The copy in which the frame at this place is good. Raises CorruptRecordError."""
-        if self.other_copy() and bus_frame_check(
+        if self.other_copy() and bus_frame_read(
                 self.other.mapping.base, self.position, self.other_limit(), self.offset, self.seed,
-                True) == BUS_FRAME_GOOD:
+                True, frame) == BUS_FRAME_GOOD:
             if self.log.writable_control():
                 self.log.control.repaired_reads += 1
             return self.other

@@ -110,7 +110,8 @@ cdef class ConsumerRecord:
     the buffer protocol (numpy.frombuffer(record, …)) copy nothing: they keep the segment in memory.
     """
     cdef Pin pin
-    cdef const bus_frame *frame
+    cdef const uint8_t *at # of its frame in the segment
+    cdef bus_frame header  # copied and checked: what stands in the segment may change, its size not
     cdef Source source
     cdef uint64_t position
     cdef readonly int64_t offset
@@ -132,17 +133,17 @@ cdef class ConsumerRecord:
     @property
     def timestamp(self):
         """Milliseconds since the epoch."""
-        return self.frame.timestamp // 1000000
+        return self.header.timestamp // 1000000
 
     @property
     def timestamp_ns(self):
         """Nanoseconds since the epoch."""
-        return self.frame.timestamp
+        return self.header.timestamp
 
     @property
     def timestamp_type(self):
         """0: set by the producer (CreateTime), 1: set at the append (LogAppendTime)."""
-        return 1 if self.frame.attributes & BUS_ATTR_APPEND_TIME else 0
+        return 1 if self.header.attributes & BUS_ATTR_APPEND_TIME else 0
 
     @property
     def leader_epoch(self):
@@ -151,19 +152,19 @@ cdef class ConsumerRecord:
 
     @property
     def key(self):
-        if self.frame.attributes & BUS_ATTR_NULL_KEY:
+        if self.header.attributes & BUS_ATTR_NULL_KEY:
             return None
         if self.source.key_deserializer is None:
-            return PyBytes_FromStringAndSize(<const char *>bus_frame_key(self.frame),
-                                             self.frame.key_length)
+            return PyBytes_FromStringAndSize(<const char *>bus_frame_key(self.at),
+                                             self.header.key_length)
         if self.made_key is None:
             self.made_key = self.source.key_deserializer(PyBytes_FromStringAndSize(
-                <const char *>bus_frame_key(self.frame), self.frame.key_length))
+                <const char *>bus_frame_key(self.at), self.header.key_length))
         return self.made_key
 
     @property
     def value(self):
-        if self.frame.attributes & BUS_ATTR_NULL_VALUE:
+        if self.header.attributes & BUS_ATTR_NULL_VALUE:
             return None
         if self.source.value_deserializer is None:
             return self.value_bytes()
@@ -173,32 +174,35 @@ cdef class ConsumerRecord:
 
     cdef bytes value_bytes(self):
         return PyBytes_FromStringAndSize(
-            <const char *>bus_frame_value(self.frame, self.position), self.frame.value_length)
+            <const char *>bus_frame_value(self.at, &self.header, self.position),
+            self.header.value_length)
 
     @property
     def headers(self):
         """List of (name, value) pairs; a value is bytes or None."""
-        return decode_headers(bus_frame_headers(self.frame), self.frame.headers_length)
+        return decode_headers(bus_frame_headers(self.at, &self.header),
+                              self.header.headers_length)
 
     @property
     def serialized_key_size(self):
-        return -1 if self.frame.attributes & BUS_ATTR_NULL_KEY else self.frame.key_length
+        return -1 if self.header.attributes & BUS_ATTR_NULL_KEY else self.header.key_length
 
     @property
     def serialized_value_size(self):
-        return -1 if self.frame.attributes & BUS_ATTR_NULL_VALUE else self.frame.value_length
+        return -1 if self.header.attributes & BUS_ATTR_NULL_VALUE else self.header.value_length
 
     @property
     def serialized_header_size(self):
-        return self.frame.headers_length
+        return self.header.headers_length
 
     def view(self):
         """The value in place: a read-only memoryview, valid for as long as it is held."""
         return PyMemoryView_FromObject(self)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, <void *>bus_frame_value(self.frame, self.position),
-                          self.frame.value_length, 1, flags)
+        PyBuffer_FillInfo(buffer, self,
+                          <void *>bus_frame_value(self.at, &self.header, self.position),
+                          self.header.value_length, 1, flags)
 
     def __repr__(self):
         return (f"ConsumerRecord(topic={self.topic!r}, partition={self.partition}, "

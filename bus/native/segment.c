@@ -36,10 +36,12 @@ static void begin(bus_scan *out, uint64_t position, uint64_t next_offset) {
 void bus_scan_frames(const uint8_t *base, uint64_t position, uint64_t limit, uint64_t next_offset,
                      uint64_t seed, bus_scan *out) {
     begin(out, position, next_offset);
+    bus_frame frame;
     while (out->end_position < limit && !out->sealed) {
-        out->error = bus_frame_check(base, out->end_position, limit, out->next_offset, seed, 1);
+        out->error = bus_frame_read(base, out->end_position, limit, out->next_offset, seed, 1,
+                                    &frame);
         if (out->error) return;
-        count_frame((const bus_frame *)(base + out->end_position), out);
+        count_frame(&frame, out);
     }
 }
 
@@ -88,10 +90,19 @@ uint64_t bus_find_good(const uint8_t *base, uint64_t from, uint64_t limit, uint6
     return 0;
 }
 
+/* A copy, for the entry may change under a wild writer's hand. */
+static bus_index_entry hint_of(const bus_segment *segment, int i) {
+    bus_index_entry hint = {.position = bus_load32_acquire(&segment->index[i].position)};
+    hint.relative_offset = bus_load32_relaxed(&segment->index[i].relative_offset);
+    const uint64_t *timestamp = (const uint64_t *)&segment->index[i].max_timestamp;
+    hint.max_timestamp = (int64_t)bus_load_relaxed(timestamp);
+    return hint;
+}
+
 /* An index entry is a hint: it counts only if a frame with the promised offset stands there. */
 static int hint_holds(const uint8_t *base, uint64_t limit, const bus_index_entry *entry,
                       uint64_t base_offset, uint64_t seed) {
-    uint64_t position = bus_load32_acquire(&entry->position);
+    uint64_t position = entry->position;
     if (position < BUS_DATA_START || position >= limit || position % BUS_FRAME_ALIGN) return 0;
     return bus_frame_check(base, position, limit, base_offset + entry->relative_offset, seed, 0) ==
            BUS_FRAME_GOOD;
@@ -100,8 +111,8 @@ static int hint_holds(const uint8_t *base, uint64_t limit, const bus_index_entry
 int bus_bad_index_entry(const uint8_t *base, uint64_t limit, uint64_t base_offset, uint64_t seed) {
     const bus_segment *segment = (const bus_segment *)base;
     for (int i = 0; i < BUS_INDEX_ENTRIES; i++) {
-        if (bus_load32_acquire(&segment->index[i].position) == 0) continue;
-        bus_index_entry hint = segment->index[i];
+        bus_index_entry hint = hint_of(segment, i);
+        if (hint.position == 0) continue;
         if (!hint_holds(base, limit, &hint, base_offset, seed)) return i;
     }
     return -1;
@@ -112,29 +123,28 @@ uint64_t bus_find_offset(const uint8_t *base, uint64_t limit, uint64_t base_offs
     const bus_segment *segment = (const bus_segment *)base;
     uint64_t position = BUS_DATA_START, at = base_offset;
     for (int i = BUS_INDEX_ENTRIES - 1; i >= 0; i--) {
-        const bus_index_entry *entry = &segment->index[i];
-        if (bus_load32_acquire(&entry->position) == 0) continue;
-        if (base_offset + entry->relative_offset > offset) continue;
-        bus_index_entry hint = *entry; /* a copy: it may change under a wild writer's hand */
+        bus_index_entry hint = hint_of(segment, i);
+        if (hint.position == 0 || base_offset + hint.relative_offset > offset) continue;
         if (!hint_holds(base, limit, &hint, base_offset, seed)) continue;
         position = hint.position;
         at = base_offset + hint.relative_offset;
         break;
     }
+    bus_frame frame;
     while (position < limit) {
-        if (bus_frame_check(base, position, limit, at, seed, 0)) {
+        if (bus_frame_read(base, position, limit, at, seed, 0, &frame)) {
             if (at == offset) /* the frame that is wanted, and it is damaged */
                 return position + sizeof(bus_frame) <= limit ? position : 0;
             position = bus_find_good(base, position, limit, at, offset, seed, &at);
-            if (position == 0) return 0;
+            if (position == 0 || bus_frame_read(base, position, limit, at, seed, 0, &frame))
+                return 0;
         }
-        const bus_frame *frame = (const bus_frame *)(base + position);
-        uint64_t after = bus_offset_after(frame, at);
-        if (at == offset && !(is_pad(frame) && after == at)) return position;
+        uint64_t after = bus_offset_after(&frame, at);
+        if (at == offset && !(is_pad(&frame) && after == at)) return position;
         if (after > offset) return position; /* in a gap */
-        if (is_end(frame)) return 0;
+        if (is_end(&frame)) return 0;
         at = after;
-        position += frame->size;
+        position += frame.size;
     }
     return 0;
 }
@@ -144,27 +154,27 @@ uint64_t bus_find_time(const uint8_t *base, uint64_t limit, int64_t timestamp, u
     const bus_segment *segment = (const bus_segment *)base;
     uint64_t position = BUS_DATA_START, at = segment->base_offset, seed = segment->seed;
     for (int i = BUS_INDEX_ENTRIES - 1; i >= 0; i--) {
-        const bus_index_entry *entry = &segment->index[i];
-        if (!hint_holds(base, limit, entry, at, seed) || entry->max_timestamp >= timestamp)
-            continue;
-        position = entry->position;
-        at += entry->relative_offset;
+        bus_index_entry hint = hint_of(segment, i);
+        if (hint.max_timestamp >= timestamp || !hint_holds(base, limit, &hint, at, seed)) continue;
+        position = hint.position;
+        at += hint.relative_offset;
         break;
     }
+    bus_frame frame;
     while (position < limit) {
-        if (bus_frame_check(base, position, limit, at, seed, 0)) {
+        if (bus_frame_read(base, position, limit, at, seed, 0, &frame)) {
             position = bus_find_good(base, position, limit, at, UINT64_MAX, seed, &at);
-            if (position == 0) return 0;
+            if (position == 0 || bus_frame_read(base, position, limit, at, seed, 0, &frame))
+                return 0;
         }
-        const bus_frame *frame = (const bus_frame *)(base + position);
-        if (is_end(frame)) return 0;
-        if (!is_pad(frame)) {
+        if (is_end(&frame)) return 0;
+        if (!is_pad(&frame)) {
             *offset = at;
-            *found = frame->timestamp;
-            if (frame->timestamp >= timestamp) return position;
+            *found = frame.timestamp;
+            if (frame.timestamp >= timestamp) return position;
         }
-        at = bus_offset_after(frame, at);
-        position += frame->size;
+        at = bus_offset_after(&frame, at);
+        position += frame.size;
     }
     return 0;
 }

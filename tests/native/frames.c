@@ -37,9 +37,9 @@ static void every_shape_of_record_comes_back_whole(void) {
         CHECK_EQUAL(size % BUS_FRAME_ALIGN, 0);
         CHECK_EQUAL(bus_frame_check(base, at, at + size, 9, SEED, 1), BUS_FRAME_GOOD);
         const bus_frame *frame = (const bus_frame *)(base + at);
-        CHECK(!memcmp(bus_frame_key(frame), data, key));
-        CHECK(!memcmp(bus_frame_headers(frame), data + key, headers));
-        const uint8_t *found = bus_frame_value(frame, at);
+        CHECK(!memcmp(bus_frame_key(base + at), data, key));
+        CHECK(!memcmp(bus_frame_headers(base + at, frame), data + key, headers));
+        const uint8_t *found = bus_frame_value(base + at, frame, at);
         CHECK(!memcmp(found, data + key + headers, value));
         if (value >= BUS_ALIGNED_VALUE) CHECK_EQUAL((uintptr_t)found % BUS_VALUE_ALIGN, 0);
     }

@@ -48,7 +48,7 @@ static void *write_records(void *argument) {
 
 static void check_message(const bus_frame *frame, uint64_t position, uint64_t next[WRITERS]) {
     message found;
-    memcpy(&found, bus_frame_value(frame, position), sizeof found);
+    memcpy(&found, bus_frame_value((const uint8_t *)frame, frame, position), sizeof found);
     CHECK(found.writer < WRITERS);
     CHECK_EQUAL(found.sequence, next[found.writer]);
     CHECK_EQUAL(found.filling[239], found.sequence & 0xff);

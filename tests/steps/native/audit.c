@@ -42,7 +42,8 @@ static int check_numbers(const bus_partition *control, uint64_t active, uint64_t
 
 static void check_record(const uint8_t *base, uint64_t position, uint64_t offset) {
     const bus_frame *frame = (const bus_frame *)(base + position);
-    if (!client_value_is(bus_frame_value(frame, position), frame->value_length, offset))
+    const uint8_t *value = bus_frame_value(base + position, frame, position);
+    if (!client_value_is(value, frame->value_length, offset))
         fault("the record with offset %" PRIu64 " has another one's bytes", offset);
 }
 
