@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,19 @@ PACKAGES: Final = {
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
     "spin": "spin",
+    "g++": "g++",
 }
+#: Header below /usr/include → Debian package.
+HEADERS: Final = {
+    "relacy/relacy.hpp": "relacy-dev",
+}
+#: What `tox -e arm` alone needs: `python -m tests.tools arm`.
+ARM: Final = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
+    "qemu-aarch64-static": "qemu-user-static",
+}
+INCLUDE: Final = Path("/usr/include")
 INSTALL_TIMEOUT_S: Final = 300
 _SEARCH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -32,16 +45,26 @@ class MissingToolError(AssertionError):
 @functools.cache
 def tool(name: str) -> str:
     """The path of a program, which is installed first if need be. Raises MissingToolError."""
-    found = shutil.which(name, path=_SEARCH)
+    return _found(name, (PACKAGES | ARM)[name], lambda: shutil.which(name, path=_SEARCH))
+
+
+@functools.cache
+def header(name: str) -> str:
+    """The path of a C++ header, which is installed first if need be. Raises MissingToolError."""
+    path = INCLUDE / name
+    return _found(name, HEADERS[name], lambda: str(path) if path.exists() else None)
+
+
+def _found(name: str, package: str, look: Callable[[], str | None]) -> str:
+    found = look()
     if found is None:
-        package = PACKAGES[name]
         with Path(tempfile.gettempdir(), "bus-tests-install.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not call apt at once
-            if shutil.which(name, path=_SEARCH) is None:
+            if look() is None:
                 _install(name, package)
-        found = shutil.which(name, path=_SEARCH)
+        found = look()
     if found is None:
-        raise MissingToolError(f"package {PACKAGES[name]} brought no program {name}")
+        raise MissingToolError(f"package {package} brought no {name}")
     return found
 
 
@@ -62,14 +85,16 @@ def _install(name: str, package: str) -> None:
         )
 
 
-def main() -> None:
+def main(groups: Sequence[str]) -> None:
     """Installs what is missing, or says what would."""
-    for name in PACKAGES:
-        try:
-            tool(name)
-        except MissingToolError as error:
-            sys.stderr.write(f"{error}\n")
+    wanted = [*PACKAGES, *(ARM if "arm" in groups else ())]
+    for find, names in ((tool, wanted), (header, HEADERS)):
+        for name in names:
+            try:
+                find(name)
+            except MissingToolError as error:
+                sys.stderr.write(f"{error}\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
