@@ -41,8 +41,8 @@ ORDERS = {
 PAIRS = {
     ("log", "publish"): ["dmb ish", "stlr"],
     ("log", "bus_log_end"): ["ldar", "ldar", "ldar", "ldar", "dmb ishld"],
-    ("log", "bus_publish_durable"): ["stlr", "stlr"],
-    ("log", "bus_durable_end"): ["ldar"],
+    ("durable", "bus_publish_durable"): ["stlr", "stlr"],
+    ("durable", "bus_durable_end"): ["ldar"],
     ("log", "bus_pin"): ["ldset8_acq_rel", "dmb ish", "ldar"],
     ("log", "bus_unpin"): ["ldclr8_acq_rel"],
     ("log", "bus_is_pinned"): ["ldar", "ldar", "ldar"],

@@ -40,16 +40,16 @@ MUTATIONS: Final = {
         "owner == tail",
     ),
     "bus_publish_durable stores the check relaxed": _weaker(
-        "marks", "log.c", "bus_store_release(&control->marks[older].check"
+        "marks", "durable.c", "bus_store_release(&control->marks[older].check"
     ),
     "bus_durable_end loads the check relaxed": _weaker(
-        "marks", "log.c", "bus_load_acquire(&control->marks[i].check)"
+        "marks", "durable.c", "bus_load_acquire(&control->marks[i].check)"
     ),
     "bus_publish_durable stores what is waited for relaxed": _weaker(
-        "marks", "log.c", "bus_store_release(&control->high_watermark, offset)"
+        "marks", "durable.c", "bus_store_release(&control->high_watermark, offset)"
     ),
     "bus_durable_end believes a mark without its check": Mutation(
-        "marks", "log.c", "offset > end && check == mark_check(control, offset)", "offset > end"
+        "marks", "durable.c", "offset > end && check == mark_check(control, offset)", "offset > end"
     ),
     "bus_sleeper_set has no fence": _without("wake", "wait.c", "bus_fence_full();"),
     "bus_wake has no fence": _without("wake", "wait.h", "bus_fence_full();"),

@@ -19,6 +19,7 @@
 
 #include "atomics.h"
 #include "check.h"
+#include "durable.h"
 #include "lock.h"
 #include "log.h"
 #include "reader.h"

@@ -21,6 +21,7 @@
 
 #include "words.h"
 extern "C" {
+#include "durable.h"
 #include "log.h"
 #include "reader.h"
 #include "ring.h"

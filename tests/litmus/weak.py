@@ -16,8 +16,8 @@ TIMEOUT_S: Final = 900
 TESTS: Final = sorted({one.test for one in MUTATIONS.values()})
 
 #: Those whose loads and stores are seen; and those that only compute.
-_SEEN: Final = ("log", "ring", "wait", "reader")
-_OTHERS: Final = ("crc32c", "frame", "lock", "segment")
+_SEEN: Final = ("log", "durable", "ring", "wait", "reader")
+_OTHERS: Final = ("crc32c", "frame", "lock", "segment", "guard")
 
 
 class Verdict(NamedTuple):
