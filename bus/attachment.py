@@ -7,6 +7,7 @@ the hello, because the broker looks at the lock of the slot that it is told.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,10 @@ CONTROL_FILE: Final = "bus.ctl"
 #: The table, and what lies behind it.
 CONTROL_FILE_BYTES: Final = LAYOUT["sizeof.bus_control"] + CANARY_BYTES
 
-#: a broker may end between its answer and our hello, and another take its place
-_ATTEMPTS: Final = 3
+#: a broker may end between its answer and our hello, and another take its place; or it moves to
+#: another hot directory: within so many seconds, with pauses between the attempts
+_PATIENCE_S: Final = 3.0
+_PAUSE_S: Final = 0.01
 
 
 class HotView:
@@ -129,18 +132,19 @@ def attach(
 
     Raises BrokerNotRunningError, TooManyClientsError, NamespaceError, UnsupportedVersionError.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    deadline = time.monotonic() + min(timeout_s, _PATIENCE_S)
+    while True:
         connection = connect(directory, autostart=autostart, timeout_s=timeout_s)
         try:
             return _attach(connection, directory, role, client_id)
         except (BrokerNotRunningError, DirectoryError) as error:
             connection.close()
-            if attempt == _ATTEMPTS or not _may_pass(error):
+            if time.monotonic() >= deadline or not _may_pass(error):
                 raise
+            time.sleep(_PAUSE_S)
         except BaseException:
             connection.close()
             raise
-    raise AssertionError("the last attempt returns or raises")
 
 
 def connect(directory: BusDirectory, *, autostart: bool, timeout_s: float) -> ControlClient:
@@ -153,7 +157,7 @@ def connect(directory: BusDirectory, *, autostart: bool, timeout_s: float) -> Co
 
 
 def _may_pass(error: BrokerNotRunningError | DirectoryError) -> bool:
-    """True if a broker that was just ending or starting explains the error."""
+    """True if a broker that was just ending, starting or moving explains the error."""
     return isinstance(error, BrokerNotRunningError) or isinstance(
         error.__cause__, FileNotFoundError
     )

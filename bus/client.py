@@ -44,6 +44,7 @@ _STOP: Final = "stop"
 _CATALOG_VERSION: Final = LAYOUT["bus_control.catalog_version"]
 _STOPPING: Final = LAYOUT["bus_control.stopping"]
 #: what `stopping` says while the bus ends; anything above it: it moves
+_MOVING: Final = 2
 _STOPPED: Final = 1
 #: a broker may end between taking a connection and our hello: so often another one is tried
 CONNECTS: Final = 3
@@ -164,7 +165,7 @@ class Client:
     @property
     def stopping(self) -> bool:
         """True if the bus is being stopped: who waits for something gives up."""
-        return bool(self.control.load32_acquire(_STOPPING))
+        return bool(self._stopping_word())
 
     @property
     def hot_id(self) -> int:
@@ -178,7 +179,13 @@ class Client:
     @property
     def moving(self) -> bool:
         """True if the bus goes on in another hot directory: follow it with `bus.moves`."""
-        return self.control.load32_acquire(_STOPPING) > _STOPPED
+        return self._stopping_word() > _STOPPED
+
+    def _stopping_word(self) -> int:
+        try:
+            return self.control.load32_acquire(_STOPPING)
+        except CorruptSegmentError:  # bus.ctl was cut: the bus leaves such a hot directory
+            return _MOVING
 
     def catalog_version(self) -> int:
         """A number that changes whenever a topic does."""

@@ -317,6 +317,10 @@ class BrokerConfig:
     retention_check_ms: int = 30_000
     #: pause between two looks whether shared pages were written over; at least the tick of 1 s
     page_check_ms: int = 1000
+    #: durable files are read again, and mended, so long after the time before
+    scrub_interval_ms: int = 3_600_000
+    #: bytes that the whole bus reads for it in a second; 0: never
+    scrub_bytes_per_s: int = 8 * MIB
     #: partitions that share one replica process
     partitions_per_replica: int = 1
     #: an autostarted broker ends when no client has been attached for so long
@@ -330,10 +334,15 @@ class BrokerConfig:
 
     def __post_init__(self) -> None:
         check_partitions(self.num_partitions)
-        for name in ("retention_check_ms", "page_check_ms", "offsets_sync_ms"):
+        for name in (
+            "retention_check_ms",
+            "page_check_ms",
+            "offsets_sync_ms",
+            "scrub_interval_ms",
+        ):
             self._check_number(name, least=1)
         self._check_number("partitions_per_replica", least=1)
-        for name in ("linger_s", "stop_timeout_s"):
+        for name in ("linger_s", "stop_timeout_s", "scrub_bytes_per_s"):
             self._check_number(name, least=0)
 
     def _check_number(self, name: str, least: int) -> None:

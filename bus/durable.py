@@ -24,6 +24,8 @@ from bus.native.core import LAYOUT, SegmentHeader, parse_header
 NAME_DIGITS: Final = 20
 SUFFIX: Final = ".log"
 TEMPORARY_SUFFIX: Final = ".log.tmp"
+#: A sealed segment that is made anew while the replica writes others.
+MENDED_SUFFIX: Final = f".mended{TEMPORARY_SUFFIX}"
 #: what can run out and come back, and what helps: no reason to give a segment up
 _SPACE: Final = "free space or inodes on the filesystem of the bus directory"
 _COMES_BACK: Final = {
@@ -105,13 +107,15 @@ def identity_of(header: bytes) -> bytes:
     return header[:IDENTITY_BYTES] + bytes(DATA_START - IDENTITY_BYTES)
 
 
-def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) -> int:
+def create_temporary(
+    dir_fd: int, base_offset: int, header: bytes, size: int, suffix: str = TEMPORARY_SUFFIX
+) -> int:
     """A new segment file of `size` bytes under its temporary name, not yet synced.
 
     Raises NoSpaceError when the filesystem is full; no half file is left then.
     """
-    name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
-    discard_temporary(dir_fd, base_offset)  # of a replica that died: never written to again
+    name = f"{base_offset:0{NAME_DIGITS}d}{suffix}"
+    discard_temporary(dir_fd, base_offset, suffix)  # of a replica that died: never written to again
     fd = -1
     try:
         fd = files.open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=dir_fd)
@@ -130,10 +134,12 @@ def create_temporary(dir_fd: int, base_offset: int, header: bytes, size: int) ->
     return fd
 
 
-def publish_temporary(dir_fd: int, base_offset: int, fd: int) -> None:
+def publish_temporary(
+    dir_fd: int, base_offset: int, fd: int, suffix: str = TEMPORARY_SUFFIX
+) -> None:
     """Gives a temporary file its name, after its bytes and before its directory are synced."""
     os.fdatasync(fd)
-    name = f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}"
+    name = f"{base_offset:0{NAME_DIGITS}d}{suffix}"
     try:
         os.rename(name, segment_name(base_offset), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except IsADirectoryError:  # somebody's, in the place of a file of ours
@@ -142,10 +148,10 @@ def publish_temporary(dir_fd: int, base_offset: int, fd: int) -> None:
     os.fsync(dir_fd)
 
 
-def discard_temporary(dir_fd: int, base_offset: int) -> None:
+def discard_temporary(dir_fd: int, base_offset: int, suffix: str) -> None:
     """Deletes a temporary file that is not to get its name."""
     with suppress(FileNotFoundError):
-        os.unlink(f"{base_offset:0{NAME_DIGITS}d}{TEMPORARY_SUFFIX}", dir_fd=dir_fd)
+        os.unlink(f"{base_offset:0{NAME_DIGITS}d}{suffix}", dir_fd=dir_fd)
 
 
 def remove_segments(dir_fd: int, base_offsets: list[int]) -> None:

@@ -38,6 +38,8 @@ class Inheritance:
     counts: Mapping[str, int]
     spoiled: tuple[Spoiled, ...]
     killed: tuple[int, ...] = field(default=())
+    #: it was asked to stop while it moved
+    is_stopping: bool = False
 
     def note(self, incidents: Incidents) -> None:
         """Counts what led to the move, in the new hot directory."""

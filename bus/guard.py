@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from typing import Final, NamedTuple
 
 from bus import canary, files
-from bus.errors import DirectoryError
+from bus.errors import CorruptSegmentError, DirectoryError
 from bus.fields import Fields
 from bus.hot_place import CONTROL_FILE
 from bus.hotdir import HotDirectory
@@ -122,7 +122,11 @@ class Guard:
             yield f"client slot {slot} is not what its client said"
 
     def _spoiled(self, file: str, table_bytes: int, wrong: Iterator[str]) -> Iterator[Spoiled]:
-        what = list(wrong)
+        what: list[str] = []
+        try:
+            what += wrong
+        except CorruptSegmentError as error:  # it was cut: all of it reads as zeros
+            what.append(str(error))
         try:
             fd = files.open_file(file, os.O_RDONLY, dir_fd=self._hot.fd)
         except DirectoryError as error:

@@ -14,6 +14,7 @@ new broker adopts it when it is of this bus, this layout, this boot and this pid
 import logging
 import os
 import re
+import shutil
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -305,7 +306,10 @@ def wipe(path: Path) -> None:
         with suppress(FileNotFoundError):
             os.unlink(CONTROL_FILE, dir_fd=fd)
         for name in os.listdir(fd):
-            os.unlink(name, dir_fd=fd)
+            try:
+                os.unlink(name, dir_fd=fd)
+            except IsADirectoryError:  # somebody's, in the place of a file of ours
+                shutil.rmtree(name, dir_fd=fd)
     finally:
         os.close(fd)
     os.rmdir(path)

@@ -18,6 +18,7 @@ from typing import Final
 
 from bus import replica_lock
 from bus.autostart import is_readable
+from bus.config import BrokerConfig
 from bus.directory import BusDirectory
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
@@ -30,6 +31,7 @@ from bus.replica_process import (
     ReplicaTask,
     replica_main,
 )
+from bus.scrub import ScrubRate
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +79,13 @@ class Keeper:
         directory: BusDirectory,
         hot: HotDirectory,
         selector: selectors.BaseSelector,
-        partitions_per_replica: int = 1,
+        config: BrokerConfig,
     ) -> None:
         self._directory = directory
         self._hot = hot
         self._selector = selector
-        self._crew_size = partitions_per_replica
+        self._crew_size = config.partitions_per_replica
+        self._scrub = ScrubRate(config.scrub_interval_ms / 1000, config.scrub_bytes_per_s)
         self._crews: list[Crew] = []
         self._stopping = False
         #: replicas that died and were started again, replicas taken over from another broker
@@ -184,7 +187,10 @@ class Keeper:
             self._crews.remove(crew)
             self._adopt(Crew(crew.partitions))
             return
-        tasks = [ReplicaTask(partition.topic, partition.number) for partition in crew.partitions]
+        tasks = [
+            ReplicaTask(partition.topic, partition.number, self._scrub)
+            for partition in crew.partitions
+        ]
         pid = fork_replica(self._directory, self._hot, tasks)
         crew.started_s = time.monotonic()
         try:

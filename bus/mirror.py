@@ -19,6 +19,7 @@ from bus.durable import (
     identity_of,
     open_segment,
     publish_temporary,
+    segment_name,
 )
 from bus.errors import BusError
 from bus.native.core import Mapping, Scan, parse_header, scan_segment, seal_segment, sync_range
@@ -50,6 +51,7 @@ class Mirror:
         #: the header says where the segment ends
         self.is_sealed = False
         self._seed = 0
+        self._bytes = 0  # of the whole file, from its creation on
         self._marks = 0
         self._marked = DATA_START  # nothing of the file was synced yet
         self._marked_s = time.monotonic()
@@ -74,7 +76,7 @@ class Mirror:
         fd = create_temporary(dir_fd, hot.base_offset, identity_of(header), hot.bytes)
         mirror = cls(dir_fd, fd, hot.number, hot.base_offset, DATA_START, hot.base_offset)
         mirror._named = False
-        mirror._seed = hot.seed
+        mirror._seed, mirror._bytes = hot.seed, hot.bytes
         return mirror
 
     @classmethod
@@ -95,7 +97,7 @@ class Mirror:
                 dir_fd, fd, identity.number, base_offset, scan.end_position, scan.next_offset
             )
             mirror.is_sealed = identity.end_offset != 0
-            mirror._seed = identity.seed
+            mirror._seed, mirror._bytes = identity.seed, identity.bytes
         except BaseException:
             os.close(fd)
             raise
@@ -125,7 +127,26 @@ class Mirror:
 
     def mapped(self) -> Mapping:
         """Its bytes, which stay readable when the file was closed or replaced."""
-        return Mapping(self._fd, os.fstat(self._fd).st_size)
+        return Mapping(self._fd, self._bytes)
+
+    def check_in_place(self) -> None:
+        """Raises MirrorError if somebody deleted, replaced or cut the file.
+
+        What is written to a file without a name is on no disk that anybody will find.
+        """
+        if not self._named:
+            return
+        own = os.fstat(self._fd)
+        try:
+            named = os.stat(
+                segment_name(self.base_offset), dir_fd=self._dir_fd, follow_symlinks=False
+            )
+        except OSError as error:
+            self._failed = True
+            raise MirrorError(f"its name is gone: {error.strerror}") from error
+        if (own.st_dev, own.st_ino) != (named.st_dev, named.st_ino) or own.st_size < self._bytes:
+            self._failed = True
+            raise MirrorError(f"it was replaced, or cut: it has {own.st_size} bytes")
 
     def mark_synced(self) -> None:
         """Notes in the file how far it is on disk; the note itself is, with the next sync.
@@ -218,6 +239,7 @@ class Mirror:
         except OSError as error:
             self._failed = True
             raise MirrorError(f"sync: {error.strerror}") from error
+        self.check_in_place()
         self.fsync_ns = time.monotonic_ns() - started
 
 

@@ -31,6 +31,7 @@ from bus.incidents import Incident
 from bus.mirror import Mirror, MirrorError
 from bus.native.core import LAYOUT, Scan, parse_header
 from bus.pending_sync import PendingSync
+from bus.scrub import Newest
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Follower(Copier):
     """
 
     _pending: PendingSync | None = None  # the segment before, complete but not synced
+    _rot: tuple[int, str] | None = None  # what a scrub found in the newest file: its number, what
 
     # ------------------------------------------------------------------------------- starting
 
@@ -159,6 +161,20 @@ class Follower(Copier):
 
     # ------------------------------------------------------------------------------ following
 
+    @property
+    def newest(self) -> Newest:
+        """Where it writes; any thread may ask."""
+        pending, mirror = self._pending, self._mirror
+        if pending is not None:
+            return Newest(pending.mirror.number, pending.mirror.base_offset, 0)
+        if mirror is None:
+            return Newest(self._number, -1, 0)
+        return Newest(mirror.number, mirror.base_offset, mirror.synced_position)
+
+    def copy_newest(self, number: int, rot: str) -> None:
+        """Asks for a new copy of the newest file; any thread may."""
+        self._rot = (number, rot)
+
     def step(self) -> bool:
         """Copies what is there, or syncs what was copied; False: nothing to do but to wait."""
         try:
@@ -194,28 +210,38 @@ class Follower(Copier):
             self._store(copied, offset, sealed)
         elif need:
             self._grow_buffer(need)
+        elif self.commit():
+            return True
         else:
-            return self.commit()
+            self._look_after_newest()
+            return False
         if self._mirror is not None and self._mirror.unsynced >= SYNC_BYTES_MAX:
             self.commit()
         return True
+
+    def _look_after_newest(self) -> None:
+        """Once nothing more comes, the file says of itself that it is on disk to its end.
+
+        Raises MirrorError if it is not what was written any more.
+        """
+        if self._mirror is None:
+            return
+        rot, self._rot = self._rot, None
+        if rot is not None and rot[0] == self._mirror.number:
+            raise MirrorError(rot[1])
+        self._mirror.check_in_place()
+        if self._mirror.is_mark_due:
+            self._mirror.mark_synced()
 
     def wait(self, timeout_ms: float) -> bool:
         """Sleeps until there is something to copy; True if there is."""
         if self._source.wait_data(self._number, self._position, timeout_ms):
             return True
-        self._mark_idle()
         # An idle replica gives back what the last burst took: the mapped ring, a large buffer.
         self._source.release_mappings()
         if len(self._buffer) > CHUNK_BYTES:
             self._grow_buffer(CHUNK_BYTES)
         return False
-
-    def _mark_idle(self) -> None:
-        """Once nothing more comes, the file says of itself that it is on disk to its end."""
-        mirror = self._mirror
-        if mirror is not None and not mirror.unsynced and mirror.is_mark_due:
-            mirror.mark_synced()
 
     def commit(self) -> bool:
         """Syncs and publishes what was copied; False if there was nothing."""

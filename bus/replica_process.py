@@ -30,6 +30,7 @@ from bus.incidents import Incident
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
 from bus.native.core import Bells, Partition
 from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
+from bus.scrub import Scrubber, ScrubRate
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ REPORT_FILE: Final = "replica-report.json"
 
 #: The longest sleep of an idle replica; then it looks whether it is needed still.
 IDLE_MS: Final = 2_000.0
+#: The shortest one, while a scrub is due that another partition's keeps waiting.
+SHORTEST_MS: Final = 50.0
 
 EXIT_DONE: Final = 0
 #: An unexpected error: the broker starts another replica.
@@ -53,6 +56,7 @@ class ReplicaTask:
 
     topic: Topic
     partition: int
+    scrub: ScrubRate
 
     @property
     def name(self) -> str:
@@ -80,12 +84,12 @@ class Stop:
             self._sleeping = False
             raise StopRequested
 
-    def sleep(self, follower: Follower) -> bool:
+    def sleep(self, follower: Follower, timeout_ms: float) -> bool:
         """Waits for records in the main thread; True if there are some."""
         with suppress(StopRequested):
             self._sleeping = True
             # A signal before that store is seen here, one after it raises.
-            found = not self.requested and follower.wait(IDLE_MS)
+            found = not self.requested and follower.wait(timeout_ms)
             self._sleeping = False
             return found
         return False
@@ -119,9 +123,19 @@ class Attendant:
             is_stopping=lambda: stop.requested,
             incidents=self._hot.incidents,
         )
+        scrubber = Scrubber(
+            log,
+            dir_fd,
+            self._broker_lock,
+            self._task.scrub,
+            self._hot.incidents,
+            name=self._task.name,
+            newest=lambda: follower.newest,
+            copy_newest=follower.copy_newest,
+        )
         try:
             follower.resume()
-            self._follow(follower, log)
+            self._follow(follower, log, scrubber)
         except FollowerFailedError as error:
             self._report(error)
             log.set_replica(os.getpid(), STATE_FAILED)
@@ -131,12 +145,14 @@ class Attendant:
         except (BrokerNotRunningError, UnknownTopicOrPartitionError) as gone:
             logger.info("replica of %s ends: %s", self._task.name, gone)
         finally:
+            scrubber.close()
             slot.release()
         return EXIT_DONE
 
-    def _follow(self, follower: Follower, log: Partition) -> None:
+    def _follow(self, follower: Follower, log: Partition, scrubber: Scrubber) -> None:
         until = None
         while True:
+            scrubber.tick()
             if follower.step():
                 if until is not None and log.high_watermark >= until:
                     return
@@ -145,14 +161,15 @@ class Attendant:
                 if until is not None or log.high_watermark >= log.log_end_offset:
                     return
                 until = log.log_end_offset
-            elif not self._sleep(follower) and self._is_alone():
+            elif not self._sleep(follower, scrubber.due_ms) and self._is_alone():
                 logger.info("replica of %s ends: nobody uses the bus", self._task.name)
                 return
 
-    def _sleep(self, follower: Follower) -> bool:
+    def _sleep(self, follower: Follower, longest_ms: float) -> bool:
+        timeout_ms = min(IDLE_MS, max(longest_ms, SHORTEST_MS))
         if threading.current_thread() is threading.main_thread():
-            return self._stop.sleep(follower)
-        return follower.wait(IDLE_MS)
+            return self._stop.sleep(follower, timeout_ms)
+        return follower.wait(timeout_ms)
 
     def _is_alone(self) -> bool:
         """True if neither a broker nor a client is alive (the locks say so)."""

@@ -38,12 +38,7 @@ from bus.daemon import (
     raise_file_limit,
     take_broker_lock,
 )
-from bus.directory import (
-    BROKER_SOCKET,
-    RUNTIME_FILE,
-    BusDirectory,
-    Runtime,
-)
+from bus.directory import BROKER_SOCKET, RUNTIME_FILE, BusDirectory, Runtime
 from bus.doorbells import unlink_doorbells
 from bus.errors import BrokerAlreadyRunningError, BusError, CorruptSegmentError
 from bus.eviction import Inheritance, abandon, end_culprits
@@ -105,7 +100,10 @@ class Supervisor:
         self._stop_deadline_s: float | None = None
         self._spoiled: tuple[Spoiled, ...] = ()
         self._killed: tuple[int, ...] = ()
+        self._asked_to_stop = False
         self._open(hot_dir, autostarted, inheritance)
+        if inheritance is not None and inheritance.is_stopping:
+            self._begin_stop()
 
     def _open(
         self, hot_dir: Path | None, autostarted: bool, inheritance: Inheritance | None
@@ -120,9 +118,7 @@ class Supervisor:
         self._registry = Registry(directory, self._hot, self._free_client)
         self._registry.probe_all()
         runtime = self._hot.take_over(directory, self.epoch, autostarted=autostarted)
-        self._keeper = Keeper(
-            directory, self._hot, self._selector, self._config.partitions_per_replica
-        )
+        self._keeper = Keeper(directory, self._hot, self._selector, self._config)
         self._retainer = Retainer(directory, self._hot, self._inventory)
         self._sharing = Sharing(
             directory, self._hot, self._inventory, self._selector, self._config.shared
@@ -170,8 +166,8 @@ class Supervisor:
         directory, hot = self._directory, self._hot
         parts = (self._inventory, self._groups, self._keeper, self._registry)
         status = Status(directory, hot, runtime, *parts, self._retainer)
-        stop = self._begin_stop
-        return Operations(directory, hot, runtime, self._config, *parts, status, stop=stop)
+        stop, config = self._begin_stop, self._config
+        return Operations(directory, hot, runtime, config, *parts, status, stop=stop)
 
     def _free_client(self, slot: int, generation: int) -> bool:
         """Frees all that a dead client held, before its slot is freed; False if some is left."""
@@ -259,6 +255,7 @@ class Supervisor:
         when_closed(self._selector, fd, owner_is_gone)
 
     def _begin_stop(self) -> None:
+        self._asked_to_stop = True  # a bus that moves stops where it moves to
         if self._stop_deadline_s is not None:
             return
         self._stop_deadline_s = time.monotonic() + self._config.stop_timeout_s
@@ -297,9 +294,8 @@ class Supervisor:
         self._signals.close()
         self._selector.close()
         self._hot.put_aside()
-        return Inheritance(
-            self._lock_fd, self._listener.detach(), self._counts, self._spoiled, self._killed
-        )
+        knowledge = (self._counts, self._spoiled, self._killed, self._asked_to_stop)
+        return Inheritance(self._lock_fd, self._listener.detach(), *knowledge)
 
     def _is_finished(self) -> bool:
         if self._stop_deadline_s is None:

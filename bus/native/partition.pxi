@@ -258,6 +258,7 @@ cdef class Partition(HotLog):
 
     cdef Mapping hot_segment(self, uint64_t number):
         cdef int slot = bus_slot_of(self.control, number)
+        self.check()
         if slot < 0:
             raise _errors.CorruptSegmentError(
                 f"hot segment {number} has left the ring before it was copied")
