@@ -197,10 +197,13 @@ class Copier:
         read would go on losing records.
         """
         self._note(Incident.DAMAGE_FOUND, "the hot log is damaged: %s", cause)
-        good = self._source.find_good(self._number, self._position, self._offset)
+        # Not where the damaged frame stands, though it may verify with a later offset: the gap
+        # needs room for a frame of its own.
+        behind = self._position + FRAME_BYTES
+        good = self._source.find_good(self._number, behind, self._offset)
         if good is None and self._source.tail[0] == self._number:
             self._source.roll()
-            good = self._source.find_good(self._number, self._position, self._offset)
+            good = self._source.find_good(self._number, behind, self._offset)
         end, position = self._source.end_of(self._number)
         if good is not None:
             position, end = good
@@ -220,7 +223,7 @@ class Copier:
     def _fill_gap(self, mirror: Mirror, position: int | None, end: int) -> None:
         """A gap up to `position`, where good frames follow; or to the segment's end (None)."""
         if end > self._offset or position is not None:
-            size = FRAME_BYTES if position is None else position - self._position
+            size = FRAME_BYTES if position is None else max(position - self._position, 0)
             frame = gap_frame(size, self._offset, end, self._source.seed(self._number))
             mirror.write(memoryview(frame), end)
             self._position, self._offset = mirror.position, end

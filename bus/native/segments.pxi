@@ -121,6 +121,8 @@ cdef bytes new_header(uint64_t bus_id, uint64_t topic_id, uint32_t partition, ui
 
 def gap_frame(uint64_t size, uint64_t offset, uint64_t end, uint64_t seed):
     """A frame of `size` bytes for the records from `offset` to before `end`, which are lost."""
+    if not sizeof(bus_frame) <= size <= SEGMENT_BYTES_MAX:
+        raise _errors.CorruptSegmentError(f"a gap of {size} bytes has no room for its frame")
     cdef bytearray frame = bytearray(size)
     bus_frame_write_gap(<uint8_t *>PyByteArray_AS_STRING(frame), 0, size, offset, end, seed)
     return bytes(frame)
