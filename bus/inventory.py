@@ -20,6 +20,7 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
 )
 from bus.hotdir import HotDirectory
+from bus.milestones import note_durable
 from bus.native.core import Bells, Partition
 from bus.open_partition import OpenPartition
 from bus.rebuilding import rebuild
@@ -302,6 +303,7 @@ class Inventory:
             except BusError as error:  # a full disk: try again
                 logger.error("%s: %s", partition.name, error)
                 partition.seen_tail = (0, 0)
+        note_durable(self.partitions(), self._store)
 
     def reserve_offsets(self, partition: OpenPartition) -> None:
         """Raises the offset limit, on disk first, when the log comes near it."""
@@ -380,7 +382,8 @@ class Inventory:
             elif missing == 0:
                 start = partition.state.log_start_offset if partition.is_replicated else end
                 clean = CleanEnd(end, log.tail[0])
-                self._store(partition, PartitionState(start, partition.state.offset_limit, clean))
+                state = replace(partition.state, log_start_offset=start, clean_end=clean)
+                self._store(partition, state)
             elif log.replica_state == STATE_FAILED:
                 logger.error("%s: %d records are lost: not durable", partition.name, missing)
             else:

@@ -117,11 +117,14 @@ class RecoveryPlan:
     seal_offset: int = 0
     #: what is damaged in it had been on disk
     is_rotten: bool = False
+    #: what the state said: it goes on saying so
+    durable_end: CleanEnd | None = None
 
     @property
     def state(self) -> PartitionState:
         """The state to store before the new hot log can be seen."""
-        return PartitionState(self.log_start_offset, offset_limit_for(self.base_offset))
+        limit = offset_limit_for(self.base_offset)
+        return PartitionState(self.log_start_offset, limit, durable_end=self.durable_end)
 
 
 def plan_recovery(
@@ -134,11 +137,11 @@ def plan_recovery(
     if state is None:
         state = PartitionState(0, 0, CleanEnd(0, 0) if tail is None else None)
     end, previous_end, number = _end_of(state, tail)
-    clean = state.clean_end
+    clean, witness = state.clean_end, state.witness
     # A clean end above what the files hold is one in a segment without records (or what was lost
     # since was damaged by others); either way no offset from it on was ever given out.
     base = clean.offset if clean and clean.offset >= end else max(state.offset_limit, end)
-    remove = tail is not None and tail.is_empty(clean)
+    remove = tail is not None and tail.is_empty(witness)
     kept = bases[:-1] if remove else bases
     return RecoveryPlan(
         base_offset=base,
@@ -147,16 +150,18 @@ def plan_recovery(
         number=number + 1,
         log_start_offset=_log_start(state, kept, base, is_cut),
         remove_tail=remove,
-        **_seal(tail, clean),
+        durable_end=state.durable_end,
+        **_seal(tail, witness),
     )
 
 
 def _log_start(state: PartitionState, kept: list[int], base: int, is_cut: bool) -> int:
     if kept:
         return max(state.log_start_offset, kept[0])
-    clean = state.clean_end
-    # After a clean stop every record that retention had left must be in some file.
-    return state.log_start_offset if is_cut or (clean and _holds_records(clean)) else base
+    witness = state.witness
+    # Every record that had been on disk, and that retention had left, must be in some file.
+    is_short = witness and _holds_records(witness) and state.log_start_offset < witness.offset
+    return state.log_start_offset if is_cut or is_short else base
 
 
 def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
@@ -165,10 +170,10 @@ def _end_of(state: PartitionState, tail: Tail | None) -> tuple[int, int, int]:
         clean = state.clean_end
         end = clean.offset if clean else state.offset_limit
         return end, end, clean.number if clean else 0
-    if tail.is_rotten(state.clean_end):
-        end = max(tail.proven_end(state.clean_end), tail.kept_offset)
+    if tail.is_rotten(state.witness):
+        end = max(tail.proven_end(state.witness), tail.kept_offset)
         return end, end, tail.number
-    previous_end = tail.previous_end if tail.is_empty(state.clean_end) else tail.next_offset
+    previous_end = tail.previous_end if tail.is_empty(state.witness) else tail.next_offset
     return tail.next_offset, previous_end, tail.number
 
 
@@ -196,7 +201,7 @@ def recover(partition_dir: Path, state: PartitionState | None) -> RecoveryPlan:
         remove_leftovers(dir_fd)
         sweep_temporary(dir_fd)
         before = list_segments(dir_fd)
-        bases, tail = _readable_tail(dir_fd, partition_dir, state.clean_end if state else None)
+        bases, tail = _readable_tail(dir_fd, partition_dir, state.witness if state else None)
         plan = plan_recovery(state, bases, tail, is_cut=bases != before)
         if tail is not None:
             _mend(dir_fd, tail, plan, partition_dir)

@@ -8,10 +8,12 @@ allowed:
                       that took records (and their offsets) with it.
     log_start_offset  the smallest offset that may still be read.
     clean_end         where the log ended at a clean stop; null while the bus runs.
+    durable_end       records up to there were on disk (at least); see `bus.milestones`.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from bus.directory import BusDirectory
 from bus.errors import CorruptSegmentError
@@ -40,6 +42,12 @@ class PartitionState:
     log_start_offset: int
     offset_limit: int
     clean_end: CleanEnd | None = None
+    durable_end: CleanEnd | None = None
+
+    @property
+    def witness(self) -> CleanEnd | None:
+        """Records up to there were on disk, whatever the files say now; None if that is unknown."""
+        return self.clean_end or self.durable_end
 
 
 def offset_limit_for(log_end_offset: int) -> int:
@@ -67,9 +75,12 @@ def load_state(directory: BusDirectory, topic: str, partition: int) -> Partition
     if values is None:
         return None
     try:
-        end = values["clean_end"]
-        clean = None if end is None else CleanEnd(int(end["offset"]), int(end["number"]))
-        return PartitionState(int(values["log_start_offset"]), int(values["offset_limit"]), clean)
+        return PartitionState(
+            int(values["log_start_offset"]),
+            int(values["offset_limit"]),
+            _end_in(values["clean_end"]),
+            _end_in(values["durable_end"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptSegmentError(
             f"{directory.path / path} is damaged ({type(error).__name__}: {error}); restore it"
@@ -77,14 +88,18 @@ def load_state(directory: BusDirectory, topic: str, partition: int) -> Partition
         ) from error
 
 
+def _end_in(values: Mapping[str, Any] | None) -> CleanEnd | None:
+    return None if values is None else CleanEnd(int(values["offset"]), int(values["number"]))
+
+
 def store_state(directory: BusDirectory, topic: str, partition: int, state: PartitionState) -> None:
     """Replaces the state on disk; synced when this returns."""
-    end = state.clean_end
     directory.write_truth(
         state_path(topic, partition),
         {
             "log_start_offset": state.log_start_offset,
             "offset_limit": state.offset_limit,
-            "clean_end": None if end is None else {"offset": end.offset, "number": end.number},
+            "clean_end": None if state.clean_end is None else asdict(state.clean_end),
+            "durable_end": None if state.durable_end is None else asdict(state.durable_end),
         },
     )

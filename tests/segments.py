@@ -209,7 +209,12 @@ def write_state(
     root: Path, clean_end: tuple[int, int] | None, *, start: int = 0, limit: int = 1 << 24
 ) -> None:
     end = None if clean_end is None else {"offset": clean_end[0], "number": clean_end[1]}
-    state = {"log_start_offset": start, "offset_limit": limit, "clean_end": end}
+    state = {
+        "log_start_offset": start,
+        "offset_limit": limit,
+        "clean_end": end,
+        "durable_end": None,
+    }
     write_truth(root, "topics/t/0/state.json", state)
 
 

@@ -32,6 +32,8 @@ class State:
     log_start_offset: int
     offset_limit: int
     clean_end: tuple[int, int] | None
+    #: records up to there were on disk
+    durable_end: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,16 @@ def check_partition(
         _check_watermark(watermark, segments, end, findings)
     elif state is not None and state.clean_end is not None:
         _check_clean_end(state.clean_end, state.log_start_offset, segments, findings)
+    elif state is not None and state.durable_end is not None:
+        _check_durable_end(state.durable_end[0], state.log_start_offset, segments, findings)
     return DurableLog(tuple(segments), files, state, end)
 
 
 def _certain_offset(watermark: int | None, state: State | None) -> int:
     if watermark is not None:
         return watermark
-    return state.clean_end[0] if state and state.clean_end else 0
+    witness = state and (state.clean_end or state.durable_end)
+    return witness[0] if witness else 0
 
 
 def _check_file(
@@ -139,14 +144,16 @@ def read_state(bus: BusDirectory, findings: Findings) -> State | None:
     limit = number_in(values, "offset_limit", findings)
     if start is None or limit is None:
         return None
-    return State(start, limit, _read_clean_end(values.get("clean_end"), findings))
+    ends = (_read_end(values, name, findings) for name in ("clean_end", "durable_end"))
+    return State(start, limit, *ends)
 
 
-def _read_clean_end(value: Any, findings: Findings) -> tuple[int, int] | None:
+def _read_end(values: dict[str, Any], name: str, findings: Findings) -> tuple[int, int] | None:
+    value = values.get(name)
     if value is None:
         return None
     if not isinstance(value, dict):
-        findings.add(0, f"clean_end is {value!r}, expected null or an object")
+        findings.add(0, f"{name} is {value!r}, expected null or an object")
         return None
     offset = number_in(value, "offset", findings)
     number = number_in(value, "number", findings, least=1)
@@ -177,6 +184,14 @@ def _check_watermark(
         findings.add(0, f"the high watermark is {watermark}, the durable log ends at {end}")
     elif not segments and first < watermark:
         findings.add(0, f"the high watermark is {watermark}, there is no durable segment")
+
+
+def _check_durable_end(
+    offset: int, start: int, segments: Sequence[SegmentFacts], findings: Findings
+) -> None:
+    end = segments[-1].next_offset if segments else start
+    if end < offset:
+        findings.add(0, f"records {end} to {offset - 1} were on disk, their file is not")
 
 
 def _check_clean_end(

@@ -191,7 +191,7 @@ class PartitionRepair:
             )
             number = first.identity.number - 1
         else:
-            clean = state.clean_end
+            clean = state.witness
             if clean is None or clean.offset % OFFSET_STEP == 0:
                 return
             behind, number = clean.offset, clean.number
@@ -246,7 +246,7 @@ class PartitionRepair:
         """Of the newest file: None if what is torn at its end was never acknowledged."""
         if self._hot is not None:
             return None
-        clean = state.clean_end
+        clean = state.witness
         if not segment.is_believed:
             return clean.offset if clean and clean.offset % OFFSET_STEP else None
         fd = files.open_directory(self._path)

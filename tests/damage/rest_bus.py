@@ -12,6 +12,7 @@ from bus.broker import Broker
 from bus.directory import BusDirectory
 from bus.errors import CorruptSegmentError
 from bus.offset_copies import read_copy
+from bus.state import load_state
 from bus.structs import TopicPartition
 from tests.broker.rig import is_alive, kill, kill_broker, status
 from tests.waiting import eventually
@@ -97,6 +98,12 @@ class RestingBus:
                 consumer.assign(list(mine))
                 consumer.commit({tp: bus.OffsetAndMetadata(at, "") for tp, at in mine.items()})
         eventually(lambda: all(self._is_copied(group) for group in ("g", "h")), what="copies")
+        eventually(lambda: all(map(self._is_noted, self.ends)), what="how far it is durable")
+
+    def _is_noted(self, partition: TopicPartition) -> bool:
+        with BusDirectory.open(self.path) as directory:
+            state = load_state(directory, *partition)
+        return state is not None and state.durable_end is not None
 
     def _is_copied(self, group: str) -> bool:
         with BusDirectory.open(self.path) as directory:

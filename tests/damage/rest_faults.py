@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from tests.buses import SHARED_MEMORY
 from tests.damage.rest_bus import RestingBus
 
 #: Files that a bus does not need again: locks, sockets, logs.
@@ -75,7 +76,8 @@ def delete(file: Path, _: Random) -> None:
 
 def exchange(file: Path, dice: Random) -> None:
     """The contents of another file of its kind, or rubbish if there is none."""
-    others = [one for one in file.parent.parent.rglob(f"*{file.suffix}") if one.is_file()]
+    around = file.parent if file.parent.parent == SHARED_MEMORY else file.parent.parent
+    others = [one for one in around.rglob(f"*{file.suffix}") if one.is_file()]
     others = [one for one in others if one.suffix == file.suffix and not _same(one, file)]
     file.write_bytes(dice.choice(sorted(others)).read_bytes() if others else dice.randbytes(500))
 

@@ -1,0 +1,88 @@
+"""Every damage to every file of a bus at rest, with and without a repair: `tox -e damage`.
+
+    python -m tests.damage [--seeds N] [--every N] [--page docs/damage.md]
+
+The three ways of coming to rest run side by side, each with a bus of its own. Fails, and writes no
+page, if anything was lost in silence.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.damage.rest_bus import HOW, RestingBus
+from tests.damage.rest_faults import Fault, doubles, singles
+from tests.damage.rest_report import Row, page, summary
+from tests.damage.rest_trial import Outcome, run
+
+
+def main() -> int:
+    options = _options()
+    began_s = time.monotonic()
+    with multiprocessing.get_context("fork").Pool(len(HOW)) as pool:
+        parts = pool.starmap(_sweep, [(how, options.seeds, options.every) for how in HOW])
+    rows = [row for part in parts for row in part]
+    print(summary(rows))
+    wrong = [row for row in rows if row.wrong]
+    for row in wrong:
+        print(f"WRONG {row.name}: {row.wrong}")
+    if wrong:
+        return 1
+    if options.page:
+        took_s = time.monotonic() - began_s
+        commit = _git("rev-parse", "--short", "HEAD")
+        date = datetime.now(UTC).strftime("%Y-%m-%d")
+        command = f"python -m tests.damage --seeds {options.seeds} --every {options.every}"
+        text = page(rows, date=date, commit=commit, command=command, took_s=took_s)
+        options.page.write_text(text)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seeds", type=int, default=2, help="places tried for each deed")
+    parser.add_argument("--every", type=int, default=1, help="try each N-th fault only")
+    parser.add_argument("--page", type=Path, help="where to write the results")
+    return parser.parse_args()
+
+
+def _sweep(how: str, seeds: int, every: int) -> list[Row]:
+    root = Path(tempfile.mkdtemp(prefix="bus-rest-"))
+    bus = RestingBus.build(root / "bus", how)
+    try:
+        faults = [*singles(bus, seeds), *doubles(bus, seeds)]
+        return [
+            _row(bus, fault, repair)
+            for number, fault in enumerate(faults)
+            if number % every == 0
+            for repair in (False, True)
+        ]
+    finally:
+        bus.clear()
+        shutil.rmtree(root)
+
+
+def _row(bus: RestingBus, fault: Fault, repair: bool) -> Row:
+    try:
+        outcome = run(bus, fault, repair=repair)
+    except Exception as error:  # noqa: BLE001 - the sweep goes on, and fails at its end
+        outcome = Outcome(fault, repair, wrong=[f"{type(error).__name__}: {error}"])
+    if outcome.wrong:
+        print(f"WRONG {fault} {'repaired' if repair else ''}: {outcome.wrong}", flush=True)
+    return Row.of(outcome)
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
