@@ -22,7 +22,7 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
 )
 from bus.files import path_of
-from bus.holder import if_stopped
+from bus.holder import describe_replica, if_stopped
 from bus.liveness import client_row, is_dead
 from bus.native.core import LAYOUT, Partition
 
@@ -111,13 +111,7 @@ class Backpressure:
             holder = self._holder(partition, detail)
             return f"{where} is full: {holder} has not consumed its records"
         if status == WAIT_REPLICA:
-            fsync_ms = partition.replica_fsync_ns / 1e6
-            pid = partition.replica_pid
-            return (
-                f"{where} is full: replica pid {pid}{if_stopped(pid)} is at offset"
-                f" {partition.high_watermark} of {partition.log_end_offset}, its last fdatasync"
-                f" took {fsync_ms:.1f} ms"
-            )
+            return f"{where} is full: {describe_replica(partition)}"
         broker = f": {self._broker_error}" if self._broker_error else ""
         wanted = "a new hot segment" if status == WAIT_SPARE else "more offsets"
         pid = self._client.control.load32_acquire(LAYOUT["bus_control.broker_pid"])

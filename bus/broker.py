@@ -15,8 +15,12 @@ from bus.address import Address, resolve_address
 from bus.config import BrokerConfig
 from bus.errors import BrokerNotRunningError, BusTimeoutError, IllegalStateError, error_named
 
-#: Time that a broker has to say that it is ready, in seconds.
+#: Time that a broker has to say that it is ready, or at work on its partitions, in seconds.
 START_TIMEOUT_S: Final = 30.0
+#: Time that one that could not start has to end, and then again after a kill, in seconds.
+ABORT_TIMEOUT_S: Final = 5.0
+#: Brokers that wait for their disk although they were killed: children of this process to the end.
+_unended: "list[subprocess.Popen[bytes]]" = []
 _READ_BYTES: Final = 1 << 16
 
 
@@ -52,6 +56,7 @@ class Broker:
         if self._process is not None and self._process.poll() is None:
             return self
         self._release()
+        _unended[:] = [process for process in _unended if process.poll() is None]
         ready, ready_writer = os.pipe()
         owner_reader, self._owner_fd = os.pipe()
         try:
@@ -139,9 +144,16 @@ class Broker:
         self._epoch = int(answer["epoch"])
 
     def _abort(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+        """Ends what could not start. What waits for its disk ends when that answers, not before."""
+        process = self._process
+        if process is not None:
+            process.terminate()
+            if process.returncode is None and not _has_ended(process.pid, ABORT_TIMEOUT_S):
+                process.kill()
+            if process.returncode is None and not _has_ended(process.pid, ABORT_TIMEOUT_S):
+                _unended.append(process)
+            else:
+                process.wait()
         self._release()
 
     def _release(self) -> None:
@@ -162,15 +174,22 @@ def _has_ended(pid: int, timeout_s: float) -> bool:
 
 
 def _read_line(fd: int, timeout_s: float) -> bytes:
-    """What the broker reports; empty if it ended without a word."""
+    """What the broker reports; empty if it ended without a word.
+
+    It gives a sign now and then while it opens many partitions, and then has as long again.
+    """
     deadline = time.monotonic() + timeout_s
     line = b""
     while not line.endswith(b"\n"):
         left = deadline - time.monotonic()
         if left <= 0 or not autostart.is_readable(fd, left):
-            raise BusTimeoutError(f"the broker was not ready within {timeout_s:g} s")
+            raise BusTimeoutError(
+                f"the broker was neither ready nor at work for {timeout_s:g} s; it may wait for"
+                " its disk"
+            )
         data = os.read(fd, _READ_BYTES)
         if not data:
             break
         line += data
+        deadline = time.monotonic() + timeout_s
     return line

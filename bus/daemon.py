@@ -4,16 +4,20 @@ import argparse
 import json
 import os
 import resource
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bus import files
 from bus.directory import BROKER_LOCK, BROKER_LOG, BusDirectory
 from bus.errors import BrokerAlreadyRunningError
 from bus.holder import if_stopped
 from bus.liveness import lock_byte
+
+#: Between two signs of life of a broker that takes long to start, in seconds.
+SIGN_PAUSE_S: Final = 1.0
 
 
 def take_broker_lock(directory: BusDirectory) -> int:
@@ -50,6 +54,16 @@ class Starter:
     def __init__(self, ready_fd: int | None) -> None:
         """`ready_fd` is a pipe to it; None: nobody wants to know."""
         self._ready_fd = ready_fd
+        self._next_sign_s = time.monotonic() + SIGN_PAUSE_S
+
+    def progress(self) -> None:
+        """This is not ready yet, but at work: a space, now and then, which JSON does not mind."""
+        now = time.monotonic()
+        if self._ready_fd is None or now < self._next_sign_s:
+            return
+        self._next_sign_s = now + SIGN_PAUSE_S
+        with suppress(BrokenPipeError):
+            os.write(self._ready_fd, b" ")
 
     def tell(self, message: dict[str, Any]) -> None:
         """One JSON line. Does nothing the second time: another file has that descriptor then."""

@@ -8,9 +8,10 @@ business of `bus.offsets` and `bus.members`.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bus import files
@@ -42,6 +43,7 @@ from bus.members import (
 from bus.native.core import Bells
 from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
+from bus.syncer import Syncer
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class Groups:
         self._catalog = catalog
         self._copies = OffsetCopies(directory)
         self._groups: dict[str, OpenGroup] = {}
+        #: waits for the disk in another process; None: this one waits
+        self.syncer: Syncer | None = None
 
     def open_all(self) -> None:
         """Opens every group on disk. One that cannot be read is named and left out."""
@@ -178,6 +182,8 @@ class Groups:
         """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it."""
         group = self.get(name)
         mark_deleted(group.members, is_dead, group=name)
+        if self.syncer is not None:
+            self.syncer.finish()  # or it might write the copy of a group that is gone
         groups_fd = self._directory.open_groups()
         try:
             self._copies.forget(groups_fd, name)
@@ -219,42 +225,92 @@ class Groups:
                 done = False
         return done
 
-    def sync(self, *, last: bool = False) -> None:
-        """Brings committed offsets to the disk; `last`: the bus stops, so their copies as well.
+    def sync_nowait(self) -> None:
+        """Has committed offsets brought to the disk, by the syncer, unless it waits for it still.
 
         An error is counted and the next round tries again: a commit promises the page cache only.
         """
+        syncer = self.syncer
+        if syncer is None or syncer.is_busy:
+            return
+        changed: dict[str, int] = {}
         for group in self:
+            with self._or_later(group):
+                if (changed_ns := self._changed_ns(group)) is not None:
+                    self._write_again(group)
+                    changed[group.name] = changed_ns
+        if changed:
             try:
-                self._sync(group)
+                syncer.ask(list(changed), partial(self._synced, changed))
+            except OSError as error:
+                self._note(f"{len(changed)} groups", error)
+
+    def _synced(self, changed: Mapping[str, int], outcome: Mapping[str, str | None]) -> None:
+        for name, error in outcome.items():
+            group = self._groups.get(name)
+            if group is None:
+                continue
+            if error is not None:
+                group.in_doubt = True
+                self._note(f"group {name}", error)
+            else:
+                self._is_on_disk(group, changed[name])
+
+    def sync(self, *, last: bool = False) -> None:
+        """The same in this process, which waits for the disk.
+
+        `last`: the bus stops, so the copies of all offsets are written as well.
+        """
+        self.release()
+        for group in self:
+            with self._or_later(group):
+                if (changed_ns := self._changed_ns(group)) is not None:
+                    self._write_again(group)
+                    try:
+                        group.offsets.sync()
+                    except BusError:
+                        group.in_doubt = True
+                        raise
+                    self._copies.keep(group.offsets)
+                    self._is_on_disk(group, changed_ns)
                 if last:
                     self._copies.keep(group.offsets, at_once=True)
-            except (OSError, BusError) as error:
-                self._hot.incidents.note(
-                    Incident.CALL_RETRIED,
-                    "the offsets of group %s could not be synced: %s",
-                    group.name,
-                    error,
-                )
 
-    def _sync(self, group: OpenGroup) -> None:
+    def release(self) -> None:
+        """Lets the syncer go, once it has done what it was asked for."""
+        if self.syncer is not None:
+            self.syncer.finish()
+            self.syncer.close()
+            self.syncer = None
+
+    @contextmanager
+    def _or_later(self, group: OpenGroup) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, BusError) as error:
+            self._note(f"group {group.name}", error)
+
+    def _note(self, what: str, error: object) -> None:
+        self._hot.incidents.note(
+            Incident.CALL_RETRIED, "the offsets of %s could not be synced: %s", what, error
+        )
+
+    def _changed_ns(self, group: OpenGroup) -> int | None:
+        """When the offsets changed, if that is not known to be on disk."""
+        changed_ns = os.stat(self._directory.offsets_path(group.name)).st_mtime_ns
+        return None if changed_ns == group.synced_ns and not group.in_doubt else changed_ns
+
+    def _write_again(self, group: OpenGroup) -> None:
         """After a sync that failed the pages count as clean, and another one would prove nothing.
 
         So all of them are written again first, from the page cache, while nobody commits.
         """
-        changed_ns = os.stat(self._directory.offsets_path(group.name)).st_mtime_ns
-        if changed_ns == group.synced_ns and not group.in_doubt:
-            return
         if group.in_doubt:
             with group.members.locked():
                 group.offsets.rewrite()
             group.in_doubt = False
-        try:
-            group.offsets.sync()
-        except BusError:
-            group.in_doubt = True
-            raise
-        self._copies.keep(group.offsets)
+
+    def _is_on_disk(self, group: OpenGroup, changed_ns: int) -> None:
         if changed_ns < time.time_ns() - CLOCK_TICK_NS:
             group.synced_ns = changed_ns
 

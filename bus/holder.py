@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bus.liveness import client_rows
-from bus.native.core import Table
+from bus.native.core import Partition, Table
 
 #: the letters of /proc/PID/status for a process that does nothing until somebody lets it
 _STOPPED: Final = ("T", "t")
+#: and of one that nothing can wake, not even a kill, before its disk answers
+_DISK: Final = "D"
+#: A sync that takes longer is worth a word, in ms.
+SLOW_SYNC_MS: Final = 100.0
 
 
 class Holder(NamedTuple):
@@ -81,8 +85,20 @@ def way_out(tid: int) -> str:
 
 
 def if_stopped(pid: int) -> str:
-    """Words to follow a pid in a message: empty unless the process is stopped."""
+    """Words to follow a pid in a message: empty unless it is stopped, or its disk hangs."""
     holder = look_at(pid)
-    if not holder.is_stopped:
-        return ""
-    return f" (state {holder.state}: let it continue with kill -CONT {pid}, or kill it)"
+    if holder.is_stopped:
+        return f" (state {holder.state}: let it continue with kill -CONT {pid}, or kill it)"
+    if holder.state[:1] == _DISK:
+        return f" (state {holder.state}: it waits for its disk)"
+    return ""
+
+
+def describe_replica(log: Partition) -> str:
+    """Like "replica pid 12 is at offset 5 of 9, its last fdatasync took 3.1 ms", or worse."""
+    pid, waited_ms = log.replica_pid, log.replica_sync_ms
+    disk = f"its last fdatasync took {log.replica_fsync_ns / 1e6:.1f} ms"
+    if waited_ms > SLOW_SYNC_MS:
+        disk = f"it has waited {waited_ms / 1e3:.1f} s for its disk"
+    where = f"is at offset {log.high_watermark} of {log.log_end_offset}"
+    return f"replica pid {pid}{if_stopped(pid)} {where}, {disk}"

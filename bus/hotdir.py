@@ -169,6 +169,9 @@ def open_or_create(directory: BusDirectory, wish: Path | None) -> tuple[HotDirec
     path = beside_squatter(choose_path(directory, wish))
     check_home(directory, path)
     wipe(path)
+    if aside is None:  # or it is saved from, and then removed
+        check_home(directory, salvage.aside_of(path))
+        wipe(salvage.aside_of(path))
     hot = _create(directory, path)
     hot.aside = aside
     return hot, False

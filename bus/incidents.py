@@ -63,6 +63,10 @@ class Incident(IntEnum):
     GATEWAY_RESTARTED = 18
     #: a small file of truth was damaged, and restored from its copy or from what else is known
     METADATA_MENDED = 19
+    #: the wall clock was set; `retention.ms` does not go by a step ahead before it has stood
+    CLOCK_STEPPED = 20
+    #: the disk did not take what is to be durable for many seconds
+    SYNC_SLOW = 21
 
 
 assert max(Incident) < LAYOUT["BUS_INCIDENTS"]

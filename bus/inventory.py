@@ -6,7 +6,7 @@ its partitions on disk (it reserves the offsets), the hot files, then `catalog_v
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -65,13 +65,15 @@ class Inventory:
 
     # ------------------------------------------------------------------------------- starting
 
-    def open_all(self) -> list[OpenPartition]:
+    def open_all(self, progress: Callable[[], None] = lambda: None) -> list[OpenPartition]:
         """Opens every partition of the catalog: adopts its hot log if there is one."""
         self.catalog.sweep()
         opened = []
         for topic in self.catalog.topics():
             self._topics[topic.name] = topic
-            opened += [self._open(topic, number) for number in range(topic.partitions)]
+            for number in range(topic.partitions):
+                opened.append(self._open(topic, number))
+                progress()
             self.catalog.opened(topic)
         swept = self.rings.sweep(
             {
@@ -143,7 +145,7 @@ class Inventory:
         """A new hot log, after what the durable segments hold."""
         self._end_replica(topic, number)
         plan = recover(self._directory.partition_path(topic.name, number), state)
-        self.rings.remove(topic.id, number)
+        self.rings.remove_inherited(topic.id, number)
         store_state(self._directory, topic.name, number, plan.state)
         config = topic.config
         Partition.create(
@@ -188,10 +190,8 @@ class Inventory:
 
     def by_id(self, topic_id: int, number: int) -> OpenPartition | None:
         """One partition by the id of its topic; None if the topic was deleted."""
-        for partition in self.partitions():
-            if (partition.topic.id, partition.number) == (topic_id, number):
-                return partition
-        return None
+        name = next((one.name for one in self._topics.values() if one.id == topic_id), "")
+        return self._partitions.get((name, number))
 
     def partition(self, name: str, number: int) -> OpenPartition:
         """One partition. Raises UnknownTopicOrPartitionError."""

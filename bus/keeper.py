@@ -1,9 +1,10 @@
 """Keeps a replica process running for every replicated partition.
 
-Replicas are forked from the single-threaded broker: cheap, and nearly all their memory is
-shared. One that dies is restarted at once, one that keeps dying after growing pauses, one that
-stopped for damage not at all. A replica of an earlier broker is adopted: its replica.lock is
-held, its pid stands in the control page, and a pidfd tells when it ends.
+Which partitions share a process is for `bus.crew` to say. Replicas are forked from the
+single-threaded broker: cheap, and nearly all their memory is shared. One that dies is restarted at
+once, one that keeps dying after growing pauses, one that stopped for damage not at all. A replica
+of an earlier broker is adopted: its replica.lock is held, its pid stands in the control page, and a
+pidfd tells when it ends.
 """
 
 import logging
@@ -13,12 +14,12 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 from bus import replica_lock
 from bus.autostart import is_readable
 from bus.config import BrokerConfig
+from bus.crew import FIRST_PAUSE_S, Crew, pause_s, share_out
 from bus.directory import BusDirectory
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
@@ -37,38 +38,12 @@ logger = logging.getLogger(__name__)
 
 #: A replica that lived shorter than this is restarted after a pause, in seconds.
 SHORT_LIFE_S: Final = 0.25
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 5.0
 #: A killed process that waits for its disk is gone by then, in seconds.
 KILL_TIMEOUT_S: Final = 10.0
+#: A process that is to serve other partitions has so long to sync what it has, in seconds.
+CHANGE_TIMEOUT_S: Final = 2.0
 #: Python's handlers must not run in the child before it has installed its own.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-@dataclass(eq=False)
-class Crew:
-    """One replica process and the partitions it serves."""
-
-    partitions: list[OpenPartition]
-    pid: int = 0
-    pidfd: int = -1
-    is_child: bool = False
-    started_s: float = 0.0
-    restarts: int = 0
-    short_lives: int = 0
-    #: when to start it (again), on the monotonic clock; None: it runs, or is not to run
-    start_at_s: float | None = field(default_factory=time.monotonic)
-
-    @property
-    def name(self) -> str:
-        first = self.partitions[0]
-        more = f" and {len(self.partitions) - 1} more" if len(self.partitions) > 1 else ""
-        return f"{first.topic.name}-{first.number}{more}"
-
-
-def pause_s(short_lives: int) -> float:
-    """How long to wait before a replica that died so often in a row is restarted."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**short_lives) if short_lives else 0.0
 
 
 class Keeper:
@@ -108,9 +83,24 @@ class Keeper:
                 idle.append(partition)
         for served in by_pid.values():
             self._adopt(Crew(served))
-        for i in range(0, len(idle), self._crew_size):
-            self._crews.append(Crew(idle[i : i + self._crew_size]))
+        self._share_out(idle)
         self.tick()
+
+    def _share_out(self, idle: list[OpenPartition]) -> None:
+        known = list(self._crews)
+        sizes = [len(crew.partitions) for crew in known]
+        new, added = share_out(idle, sizes, self._crew_size)
+        self._crews += [Crew(partitions) for partitions in new]
+        for place, partitions in added.items():
+            known[place].partitions += partitions
+            self._change(known[place])
+
+    def _change(self, crew: Crew) -> None:
+        """Asks its process, if there is one, to sync and end: the next one serves all."""
+        if crew.pidfd >= 0 and not crew.is_changing:
+            crew.is_changing = True
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(crew.pidfd, signal.SIGTERM)
 
     def _seen_holder(self, partition: OpenPartition) -> int | None:
         """None as well if it cannot be seen now: it is looked for again before a start."""
@@ -183,9 +173,8 @@ class Keeper:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start(self, crew: Crew) -> None:
-        if any(self._holder(partition) is not None for partition in crew.partitions):
-            self._crews.remove(crew)
-            self._adopt(Crew(crew.partitions))
+        if held := self._held(crew.partitions):
+            self._split(crew, held)
             return
         tasks = [
             ReplicaTask(partition.topic, partition.number, self._scrub)
@@ -200,6 +189,23 @@ class Keeper:
             os.waitpid(pid, 0)
             raise
         self._watch(crew, pid, pidfd, is_child=True)
+
+    def _held(self, partitions: Iterable[OpenPartition]) -> dict[int, list[OpenPartition]]:
+        """Those that a replica holds already, by its pid; 0: it did not say it yet."""
+        held: dict[int, list[OpenPartition]] = {}
+        for partition in partitions:
+            if (pid := self._holder(partition)) is not None:
+                held.setdefault(pid, []).append(partition)
+        return held
+
+    def _split(self, crew: Crew, held: dict[int, list[OpenPartition]]) -> None:
+        """Adopts those who follow some of its partitions; the rest are started at the next tick."""
+        self._crews.remove(crew)
+        for served in held.values():
+            self._adopt(Crew(served))
+            crew.partitions = [one for one in crew.partitions if one not in served]
+        if crew.partitions:
+            self._crews.append(crew)
 
     def _watch(self, crew: Crew, pid: int, pidfd: int, *, is_child: bool) -> None:
         crew.pid, crew.pidfd, crew.is_child = pid, pidfd, is_child
@@ -218,6 +224,9 @@ class Keeper:
         crew.partitions = [partition for partition in crew.partitions if _needs_replica(partition)]
         if not crew.partitions:
             self._crews.remove(crew)
+        elif crew.is_changing:
+            crew.is_changing = False
+            crew.start_at_s = time.monotonic()
         elif not self._stopping:
             self._restart(crew, f"pid {pid} ended ({status})")
 
@@ -243,12 +252,20 @@ class Keeper:
             if not any(partition.topic.id == topic_id for partition in crew.partitions):
                 continue
             if crew.pidfd >= 0:
-                signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
-                is_readable(crew.pidfd, KILL_TIMEOUT_S)  # the loop does the rest
+                self._end(crew, topic_id)  # the loop does the rest
             else:
                 crew.partitions = [p for p in crew.partitions if p.topic.id != topic_id]
                 if not crew.partitions:
                     self._crews.remove(crew)
+
+    def _end(self, crew: Crew, topic_id: int) -> None:
+        """Of a crew that serves other topics as well, in order if it does not take long."""
+        if any(partition.topic.id != topic_id for partition in crew.partitions):
+            self._change(crew)
+            if is_readable(crew.pidfd, CHANGE_TIMEOUT_S):
+                return
+        signal.pidfd_send_signal(crew.pidfd, signal.SIGKILL)
+        is_readable(crew.pidfd, KILL_TIMEOUT_S)
 
     def begin_stop(self) -> None:
         """Asks every replica to sync what it has and end."""

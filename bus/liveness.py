@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import posix_ipc
-
 from bus.config import CLIENT_ID_BYTES_MAX, CLIENTS_MAX, check_client_id
-from bus.directory import BusDirectory
-from bus.errors import CorruptSegmentError, DirectoryError, TooManyClientsError
+from bus.directory import SHARED_MEMORY, BusDirectory
+from bus.errors import CorruptSegmentError, TooManyClientsError
 from bus.files import explained
 from bus.forks import drop_in_child
 from bus.native.core import LAYOUT, Bells, Table
@@ -41,6 +39,11 @@ ROLE_NAMES: Final = {
     ROLE_REPLICA: "replica",
     ROLE_GATEWAY: "gateway",
 }
+
+#: Slots at the end of the table that programs do not get: with all others taken, a replica that
+#: died must have its place, and so must the gateway.
+RESERVED_SLOTS: Final = 64
+_OF_THE_BUS: Final = (ROLE_REPLICA, ROLE_GATEWAY)
 
 STATE_FREE: Final = 0
 STATE_ATTACHED: Final = 1
@@ -229,11 +232,16 @@ def free_client(control: Table, slot: int) -> None:
     control.store32_release(_at(slot) + _STATE, STATE_FREE)
 
 
+def bell_path(name: str) -> Path:
+    """The file of a named semaphore, where the C library keeps it."""
+    return SHARED_MEMORY / f"sem.{name.removeprefix('/')}"
+
+
 def _unlink_doorbell(control: Table, slot: int) -> None:
     # Another user may have put a file under a name that was ours once. It harms nobody: bells are
     # used only where the file is ours, and the next generation has a name that cannot be guessed.
-    with suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
-        posix_ipc.unlink_semaphore(Bells(control).name(slot))
+    with suppress(FileNotFoundError, PermissionError):
+        os.unlink(bell_path(Bells(control).name(slot)))
 
 
 def _create_doorbell(control: Table, slot: int, bus_id_hex: str) -> None:
@@ -243,13 +251,8 @@ def _create_doorbell(control: Table, slot: int, bus_id_hex: str) -> None:
             f"bus.ctl names another bus than {bus_id_hex}: it was overwritten; the broker makes a"
             " new one"
         )
-    try:
-        with explained(f"the semaphore {name} in /dev/shm"):
-            posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
-    except posix_ipc.Error as error:
-        raise DirectoryError(
-            f"cannot create the semaphore {name}: {error}; check that /dev/shm can be written"
-        ) from error
+    with explained(f"the semaphore {name} in /dev/shm"):
+        Bells(control).create(slot)
 
 
 class ClientSlot:
@@ -272,15 +275,18 @@ class ClientSlot:
         check_client_id(client_id)
         taken = cls(control, directory.open_clients_lock())
         try:
-            taken._lock_any(directory)
+            taken._lock_any(directory, role)
             taken._fill(role, client_id, directory.bus_id_hex)
         except BaseException:
             taken.after_fork()
             raise
         return taken
 
-    def _lock_any(self, directory: BusDirectory) -> None:
-        for slot in range(CLIENTS_MAX):
+    def _lock_any(self, directory: BusDirectory, role: int) -> None:
+        slots = range(CLIENTS_MAX - RESERVED_SLOTS)
+        if role in _OF_THE_BUS:
+            slots = range(CLIENTS_MAX - 1, -1, -1)
+        for slot in slots:
             if _is_attached(self._control, slot) or not lock_byte(self.fd, slot):
                 continue
             # it may have been taken, and left by a kill, since the look at its state: then it
@@ -290,7 +296,7 @@ class ClientSlot:
                 return
             unlock_byte(self.fd, slot)
         raise TooManyClientsError(
-            f"all {CLIENTS_MAX} client slots of {directory.path} are taken; close some producers"
+            f"all {len(slots)} client slots of {directory.path} are taken; close some producers"
             " and consumers (`bus status` lists them)"
         )
 

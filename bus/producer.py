@@ -27,7 +27,7 @@ from bus.errors import (
     UnknownTopicOrPartitionError,
 )
 from bus.headers import Header, encode_headers
-from bus.holder import if_stopped
+from bus.holder import describe_replica
 from bus.liveness import ROLE_PRODUCER
 from bus.lost import loss_at, new_loss, report_of
 from bus.moves import PAUSE_S, follow_move, follow_stop
@@ -226,9 +226,7 @@ class Producer(ProducerCore):
                 raise failure
             if left_ms <= 0:
                 raise BusTimeoutError(
-                    f"offset {offset} is not durable after {timeout} s: replica pid"
-                    f" {log.replica_pid}{if_stopped(log.replica_pid)} is at {log.high_watermark},"
-                    f" its last fdatasync took {log.replica_fsync_ns / 1e6:.1f} ms"
+                    f"offset {offset} is not durable after {timeout} s: {describe_replica(log)}"
                 )
             self._wake_broker(log)
 

@@ -249,6 +249,7 @@ class Follower(Copier):
         mirror = self._mirror
         if mirror is None or not mirror.unsynced:
             return settled
+        self._source.begin_sync()
         mirror.sync()
         self._publish(mirror.synced_offset, mirror.fsync_ns)
         return True
@@ -273,6 +274,7 @@ class Follower(Copier):
         if mirror is not None:
             if not mirror.is_sealed:
                 mirror.seal(self._header())
+            self._source.begin_sync()
             self._pending = PendingSync(mirror)
         if not self._begin(after=self._number, offset=self._offset):
             raise self._failed("the hot segment is sealed but no later one is in the ring")

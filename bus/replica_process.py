@@ -15,10 +15,10 @@ import gc
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bus import replica_lock
@@ -29,17 +29,20 @@ from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
 from bus.native.core import Bells, Partition
+from bus.porter import IDLE_MS, Porter
 from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
 from bus.scrub import Scrubber, ScrubRate
+from bus.stop_request import Stop
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE: Final = "replica-report.json"
 
-#: The longest sleep of an idle replica; then it looks whether it is needed still.
-IDLE_MS: Final = 2_000.0
-#: The shortest one, while a scrub is due that another partition's keeps waiting.
+#: The shortest sleep, while a scrub is due that another partition's keeps waiting.
 SHORTEST_MS: Final = 50.0
+#: The same, and the longest one, of a thread that is one of many.
+SHORTEST_OF_MANY_MS: Final = 2_000.0
+LONGEST_MS: Final = 3_600_000.0
 
 EXIT_DONE: Final = 0
 #: An unexpected error: the broker starts another replica.
@@ -67,60 +70,81 @@ class ReplicaTask:
         return f"topics/{self.topic.name}/{self.partition}/{file}"
 
 
-class StopRequested(Exception):
-    """Raised out of a sleep by SIGTERM; never raised anywhere else."""
+class Berth:
+    """What a replica process is on the bus: its client slot, and how its threads sleep."""
 
+    def __init__(self, directory: BusDirectory, hot: HotDirectory, name: str) -> None:
+        self.stop = Stop()
+        self._hot = hot
+        self._broker_lock = directory.open_lock(BROKER_LOCK)
+        self._clients_lock = directory.open_clients_lock()
+        self._slot = ClientSlot.take(directory, hot.control, ROLE_REPLICA, name)
+        self._bells = Bells(hot.control)
+        self.porter: Porter | None = None
 
-class Stop:
-    """Remembers that SIGTERM came, and ends the main thread's sleep at once."""
+    def leave(self) -> None:
+        """Gives the client slot back."""
+        self._slot.release()
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._sleeping = False
+    def share(self) -> Porter:
+        """From now on each partition has a thread of its own."""
+        self.porter = Porter(self._hot.fd, self._bells, self._slot.slot, self.stop)
+        return self.porter
 
-    def on_signal(self, _number: int, _frame: object) -> None:
-        self.requested = True
-        if self._sleeping:
-            self._sleeping = False
-            raise StopRequested
+    def open(self, task: "ReplicaTask") -> Partition:
+        """The hot log to follow."""
+        if self.porter is not None:
+            return self.porter.lodge(task.topic.id, task.partition)
+        log_of = (self._hot.fd, task.topic.id, task.partition)
+        return Partition(*log_of, self._bells, self._slot.slot)
 
-    def sleep(self, follower: Follower, timeout_ms: float) -> bool:
-        """Waits for records in the main thread; True if there are some."""
-        with suppress(StopRequested):
-            self._sleeping = True
-            # A signal before that store is seen here, one after it raises.
-            found = not self.requested and follower.wait(timeout_ms)
-            self._sleeping = False
-            return found
-        return False
+    def sleep(self, follower: Follower, longest_ms: float) -> bool:
+        """Waits for records; True if there are some."""
+        if self.porter is not None:
+            return follower.wait(min(max(longest_ms, SHORTEST_OF_MANY_MS), LONGEST_MS))
+        timeout_ms = min(max(longest_ms, SHORTEST_MS), IDLE_MS)
+        return self.stop.sleep(lambda: follower.wait(timeout_ms))
+
+    def is_alone(self) -> bool:
+        """True if neither a broker nor a client is alive (the locks say so)."""
+        if self.porter is not None:
+            return self.porter.is_alone
+        return self.sees_nobody()
+
+    def sees_nobody(self) -> bool:
+        """The same, with a look at the locks."""
+        if self.stop.requested or not is_dead(self._broker_lock, 0):
+            return False
+        return all(
+            row.role == ROLE_REPLICA or is_dead(self._clients_lock, row.slot)
+            for row in client_rows(self._hot.control)
+        )
 
 
 class Attendant:
     """Follows one partition until it is told to stop, or alone, or stopped by damage."""
 
-    def __init__(self, directory: BusDirectory, hot: HotDirectory, task: ReplicaTask) -> None:
+    def __init__(
+        self, directory: BusDirectory, hot: HotDirectory, task: ReplicaTask, berth: Berth
+    ) -> None:
         self._directory = directory
         self._hot = hot
         self._task = task
-        self._stop = Stop()
+        self._berth = berth
+        # A description of its own: byte 1 is for one partition's scrub at a time.
         self._broker_lock = directory.open_lock(BROKER_LOCK)
-        self._clients_lock = directory.open_clients_lock()
 
-    def run(self, stop: Stop) -> int:
+    def run(self) -> int:
         """Follows; returns the exit code of the process."""
-        self._stop = stop
         dir_fd = self._directory.open_partition(self._task.topic.name, self._task.partition)
         if replica_lock.take(dir_fd) is None:
             return EXIT_HELD
-        name = f"replica {self._task.name}".encode()[:64].decode(errors="ignore")
-        slot = ClientSlot.take(self._directory, self._hot.control, ROLE_REPLICA, name)
-        bells = Bells(self._hot.control)
-        log = Partition(self._hot.fd, self._task.topic.id, self._task.partition, bells, slot.slot)
+        log = self._berth.open(self._task)
         log.set_replica(os.getpid(), STATE_RUNNING)
         follower = Follower(
             log,
             dir_fd,
-            is_stopping=lambda: stop.requested,
+            is_stopping=lambda: self._berth.stop.requested,
             incidents=self._hot.incidents,
         )
         scrubber = Scrubber(
@@ -146,7 +170,6 @@ class Attendant:
             logger.info("replica of %s ends: %s", self._task.name, gone)
         finally:
             scrubber.close()
-            slot.release()
         return EXIT_DONE
 
     def _follow(self, follower: Follower, log: Partition, scrubber: Scrubber) -> None:
@@ -157,28 +180,13 @@ class Attendant:
                 if until is not None and log.high_watermark >= until:
                     return
                 continue
-            if self._stop.requested:
+            if self._berth.stop.requested:
                 if until is not None or log.high_watermark >= log.log_end_offset:
                     return
                 until = log.log_end_offset
-            elif not self._sleep(follower, scrubber.due_ms) and self._is_alone():
+            elif not self._berth.sleep(follower, scrubber.due_ms) and self._berth.is_alone():
                 logger.info("replica of %s ends: nobody uses the bus", self._task.name)
                 return
-
-    def _sleep(self, follower: Follower, longest_ms: float) -> bool:
-        timeout_ms = min(IDLE_MS, max(longest_ms, SHORTEST_MS))
-        if threading.current_thread() is threading.main_thread():
-            return self._stop.sleep(follower, timeout_ms)
-        return follower.wait(timeout_ms)
-
-    def _is_alone(self) -> bool:
-        """True if neither a broker nor a client is alive (the locks say so)."""
-        if self._stop.requested or not is_dead(self._broker_lock, 0):
-            return False
-        return all(
-            row.role == ROLE_REPLICA or is_dead(self._clients_lock, row.slot)
-            for row in client_rows(self._hot.control)
-        )
 
     def _report(self, error: FollowerFailedError) -> None:
         self._hot.incidents.note(
@@ -219,35 +227,41 @@ def replica_main(directory: BusDirectory, hot: HotDirectory, tasks: Sequence[Rep
     """
     gc.freeze()  # what the broker made stays as it is, so its pages stay shared
     close_inherited([directory.fd, hot.fd])
-    stop = Stop()
+    first = tasks[0].name.encode()[:48].decode(errors="ignore")
+    more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, stop.on_signal)
     # Ctrl-C reaches the whole foreground group; the broker stops its replicas in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     with suppress(OSError), open("/proc/self/comm", "w") as comm:
         comm.write("bus-replica")
-    attendants = [Attendant(directory, hot, task) for task in tasks]
-    if len(attendants) == 1:
-        return attendants[0].run(stop)
-    return _run_threads(attendants, stop)
+    berth = Berth(directory, hot, f"replica {first}{more}")
+    signal.signal(signal.SIGTERM, berth.stop.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        if len(tasks) == 1:
+            return Attendant(directory, hot, tasks[0], berth).run()
+        porter = berth.share()
+        return _run_threads(
+            [Attendant(directory, hot, task, berth) for task in tasks], berth, porter
+        )
+    finally:
+        berth.leave()
 
 
-def _run_threads(attendants: Sequence[Attendant], stop: Stop) -> int:
-    """One thread, and one client slot, per partition; damage in one stops that one alone."""
+def _run_threads(attendants: Sequence[Attendant], berth: Berth, porter: Porter) -> int:
+    """A thread for each partition; damage in one stops that one alone."""
     codes: list[int] = []
 
     def run(attendant: Attendant) -> None:
+        code = EXIT_ERROR
         try:
-            codes.append(attendant.run(stop))
+            code = attendant.run()
         except Exception:
             logger.exception("a replica died; the process ends, the broker starts another one")
-            codes.append(EXIT_ERROR)
-            stop.requested = True
+        codes.append(code)
+        # Whom another process follows, that one cannot be waited for here: the broker sorts it out.
+        if code in (EXIT_ERROR, EXIT_HELD):
+            berth.stop.requested = True
 
-    threads = [threading.Thread(target=run, args=(attendant,)) for attendant in attendants]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    porter.serve([partial(run, attendant) for attendant in attendants], berth.sees_nobody)
     return EXIT_ERROR if EXIT_ERROR in codes else max(codes)

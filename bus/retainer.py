@@ -5,7 +5,6 @@ Durable segments of replicated topics are deleted; memory topics give up sealed 
 
 import logging
 import os
-import time
 from typing import Final
 
 from bus import files
@@ -19,6 +18,7 @@ from bus.native.core import LAYOUT, parse_header
 from bus.open_partition import OpenPartition
 from bus.retention import RetentionPolicy, StoredSegment, is_expired, segments_to_delete
 from bus.rings import control_file_name
+from bus.wall_clock import WallClock
 
 logger = logging.getLogger(__name__)
 
@@ -33,26 +33,28 @@ class Retainer:
         self._directory = directory
         self._hot = hot
         self._inventory = inventory
+        self._clock = WallClock(directory, hot.incidents)
         #: segments deleted, and active segments sealed because all in them was too old
         self.deleted = 0
         self.rolled = 0
 
     def run(self) -> None:
         """Looks at every partition once; an error in one is logged and leaves the others."""
+        now_ns = self._clock.now_ns()
         for partition in list(self._inventory.partitions()):
             config = partition.topic.config
             policy = RetentionPolicy(config.retention_ms, config.retention_bytes)
             if policy.keeps_all or config.cleanup_policy != "delete":
                 continue
             try:
-                self._roll_expired(partition, policy)
-                self._delete(partition, policy)
+                self._roll_expired(partition, policy, now_ns)
+                self._delete(partition, policy, now_ns)
             except (OSError, BusError) as error:
                 logger.error("retention of %s: %s", partition.name, error)
 
-    def _roll_expired(self, partition: OpenPartition, policy: RetentionPolicy) -> None:
+    def _roll_expired(self, partition: OpenPartition, policy: RetentionPolicy, now_ns: int) -> None:
         newest = self._newest_timestamp(partition)
-        if newest is None or not is_expired(newest, policy, time.time_ns()):
+        if newest is None or not is_expired(newest, policy, now_ns):
             return
         self._inventory.rings.feed(partition.log)
         if partition.log.roll():
@@ -77,13 +79,13 @@ class Retainer:
                 return end["max_timestamp"]
         return None  # the log moved while we looked, so it is not idle
 
-    def _delete(self, partition: OpenPartition, policy: RetentionPolicy) -> None:
+    def _delete(self, partition: OpenPartition, policy: RetentionPolicy, now_ns: int) -> None:
         segments = (
-            self._durable_segments(partition)
+            self._durable_segments(partition, now_ns)
             if partition.is_replicated
             else self._hot_segments(partition)
         )
-        count = segments_to_delete(segments, policy, time.time_ns())
+        count = segments_to_delete(segments, policy, now_ns)
         if not count:
             return
         start = segments[count].base_offset
@@ -91,7 +93,7 @@ class Retainer:
         self.deleted += count
         logger.info("%s: %d segments deleted, it starts at %d now", partition.name, count, start)
 
-    def _durable_segments(self, partition: OpenPartition) -> list[StoredSegment]:
+    def _durable_segments(self, partition: OpenPartition, now_ns: int) -> list[StoredSegment]:
         """All durable segments; the newest one stays, for the replica goes on from it."""
         path = self._directory.partition_path(partition.topic.name, partition.number)
         with open_dir(path) as dir_fd:
@@ -101,7 +103,7 @@ class Retainer:
         if newest is not None and newest.end_offset and newest.number < tail[0]:
             # The active segment is empty and has no file yet. The newest file stays, but its
             # records can go: the log then starts where it ends.
-            stored.append(StoredSegment(newest.end_offset, 0, time.time_ns()))
+            stored.append(StoredSegment(newest.end_offset, 0, now_ns))
         return stored
 
     def _hot_segments(self, partition: OpenPartition) -> list[StoredSegment]:

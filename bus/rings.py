@@ -57,6 +57,8 @@ class Rings:
         # whether what it has mapped is still the file in the ring. The epoch makes it so.
         self._next_serial = epoch << SERIAL_BITS
         self._full = False
+        #: of which partitions a broker before this one has left files
+        self._inherited = {key for key in map(_key, os.listdir(hot_fd)) if key is not None}
         #: hot files made, and tries that failed because the hot filesystem was full
         self.spares_made = 0
         self.spares_failed = 0
@@ -138,10 +140,16 @@ class Rings:
 
         The control page goes first: what a death in between leaves is then adopted by nobody.
         """
-        for name in sorted(os.listdir(self._hot_fd), key=lambda name: name.endswith(".seg")):
-            match = _SEGMENT_FILE.fullmatch(name) or _CONTROL_FILE.fullmatch(name)
-            if match and (int(match[1]), int(match[2])) == (topic_id, partition):
+        prefix = f"{topic_id}-{partition}."
+        names = [name for name in os.listdir(self._hot_fd) if name.startswith(prefix)]
+        for name in sorted(names, key=lambda name: name.endswith(".seg")):
+            if _key(name) is not None:
                 os.unlink(name, dir_fd=self._hot_fd)
+
+    def remove_inherited(self, topic_id: int, partition: int) -> None:
+        """The same for what a dead broker may have left: one look at its files was enough."""
+        if (topic_id, partition) in self._inherited:
+            self.remove(topic_id, partition)
 
     def sweep(self, known: dict[tuple[int, int], Collection[int]]) -> int:
         """Unlinks hot files that no ring names; returns how many.
@@ -161,6 +169,12 @@ class Rings:
             os.unlink(name, dir_fd=self._hot_fd)
             swept += 1
         return swept
+
+
+def _key(name: str) -> tuple[int, int] | None:
+    """The topic's id and the partition that a hot file belongs to; None: it is another file."""
+    match = _SEGMENT_FILE.fullmatch(name) or _CONTROL_FILE.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _serial(segment: re.Match[str] | None) -> int:

@@ -83,6 +83,7 @@ class Status:
             "high_watermark": log.high_watermark,
             "restarts": self._keeper.restarts_of(partition),
             "fsync_ns": log.replica_fsync_ns,
+            "sync_ms": log.replica_sync_ms,
         }
 
     def _counters(self) -> dict[str, int]:

@@ -56,6 +56,7 @@ from bus.retainer import Retainer
 from bus.sharing import Sharing
 from bus.signal_bell import SignalBell, when_closed
 from bus.status import Status
+from bus.syncer import Syncer
 
 logger = logging.getLogger("bus.supervisor")
 
@@ -81,12 +82,14 @@ class Supervisor:
         *,
         hot_dir: Path | None = None,
         autostarted: bool = False,
+        progress: Callable[[], None] = lambda: None,
         inheritance: Inheritance | None = None,
     ) -> None:
         """Starts everything but the loop. Raises BusError when that cannot be done.
 
-        `inheritance`: this process was the broker already, and moves to a new hot directory.
+        `inheritance`: this process was the broker before. `progress`: called if it takes long.
         """
+        self._progress = progress
         self._directory = directory
         self._config = config
         self._lock_fd = inheritance.lock_fd if inheritance else take_broker_lock(directory)
@@ -115,6 +118,7 @@ class Supervisor:
         bells = self._bells
         self._groups = Groups(directory, self._hot, bells, self._inventory.catalog)
         self._groups.open_all()
+        self._groups.syncer = Syncer(directory, self._selector, self._hot.incidents)
         self._registry = Registry(directory, self._hot, self._free_client)
         self._registry.probe_all()
         runtime = self._hot.take_over(directory, self.epoch, autostarted=autostarted)
@@ -149,12 +153,11 @@ class Supervisor:
         """The hot directory and all partitions in it; whether they are those of a dead broker."""
         while True:
             self._hot, adopted = open_or_create(self._directory, hot_dir)
-            if not adopted:
-                unlink_doorbells(self._directory.bus_id_hex)
+            unlink_doorbells(self._directory.bus_id_hex, but_of=self._hot.hot_id)
             self._bells = Bells(self._hot.control)
             self._inventory = Inventory(self._directory, self._hot, self._bells, self.epoch)
             try:
-                return adopted, self._inventory.open_all()
+                return adopted, self._inventory.open_all(self._progress)
             except CorruptSegmentError as error:
                 if not adopted:
                     raise
@@ -166,8 +169,7 @@ class Supervisor:
         directory, hot = self._directory, self._hot
         parts = (self._inventory, self._groups, self._keeper, self._registry)
         status = Status(directory, hot, runtime, *parts, self._retainer)
-        stop, config = self._begin_stop, self._config
-        return Operations(directory, hot, runtime, config, *parts, status, stop=stop)
+        return Operations(directory, hot, runtime, self._config, *parts, status, self._begin_stop)
 
     def _free_client(self, slot: int, generation: int) -> bool:
         """Frees all that a dead client held, before its slot is freed; False if some is left."""
@@ -223,7 +225,7 @@ class Supervisor:
         self._inventory.tend_all()
         if now - self._last_sync_s >= self._config.offsets_sync_ms / 1000:
             self._last_sync_s = now
-            self._groups.sync()
+            self._groups.sync_nowait()
         if now - self._last_retention_s >= self._config.retention_check_ms / 1000:
             self._last_retention_s = now
             self._retainer.run()
@@ -289,6 +291,7 @@ class Supervisor:
     def _leave(self) -> Inheritance:
         """Gives up what belongs to the old hot directory; it is put aside, to be saved from."""
         self._sharing.end()
+        self._groups.release()
         self._reception.close()
         self._registry.close()
         self._signals.close()
@@ -354,8 +357,9 @@ def serve(
             hot_dir=hot_dir,
             autostarted=autostarted,
         )
-        supervisor = start()
-        (starter or Starter(None)).tell({"pid": os.getpid(), "epoch": supervisor.epoch})
+        starter = starter or Starter(None)
+        supervisor = start(progress=starter.progress)
+        starter.tell({"pid": os.getpid(), "epoch": supervisor.epoch})
         while True:
             if owner_fd is not None:
                 supervisor.watch_owner(owner_fd)

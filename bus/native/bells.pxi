@@ -1,4 +1,4 @@
-# Doorbells: one named semaphore a client. liveness.py makes and unlinks them with posix_ipc.
+# Doorbells: one named semaphore a client. liveness.py says when they are made and unlinked.
 
 cdef class Bells:
     """The doorbells of a bus: rings any client by its slot, waits on its own."""
@@ -33,6 +33,13 @@ cdef class Bells:
         self.check(slot)
         bus_bell_name(self.bells.control, slot, name)
         return name.decode()
+
+    def create(self, int slot):
+        """Makes the semaphore of the client that holds this slot now. Raises OSError."""
+        name = self.name(slot).encode()
+        cdef int error = bus_bell_create(name)
+        if error:
+            raise OSError(error, _os.strerror(error))
 
     def ring(self, int slot):
         """Wakes the client in that slot; a client that is gone is no error."""

@@ -90,6 +90,7 @@ cdef extern from "layout.h" nogil:
         uint32_t replica_pid
         uint32_t replica_state
         uint64_t replica_fsync_ns
+        uint64_t replica_sync_began_ns
         uint64_t deaths_repaired
         uint64_t rolls
         uint64_t recycled
@@ -295,6 +296,7 @@ cdef extern from "wait.h" nogil:
     enum:
         BUS_BELL_NAME
     void bus_bell_name(const bus_control *control, int slot, char *name)
+    int bus_bell_create(const char *name)
     void bus_bell_ring(bus_bells *bells, int slot)
     int bus_bell_wait(bus_bells *bells, int slot, int64_t timeout_ns)
     void bus_bells_close(bus_bells *bells)

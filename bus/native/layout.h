@@ -184,7 +184,7 @@ typedef struct {
     uint32_t replica_pid;
     uint32_t replica_state;
     uint64_t replica_fsync_ns;  /* duration of its last fdatasync */
-    uint64_t replica_generation;
+    uint64_t replica_sync_began_ns; /* since when durability waits for a sync; 0: it does not */
     uint64_t reserved5[4];
     /* ---- line 6: counters, for people */
     uint64_t deaths_repaired;   /* EOWNERDEAD seen on the lock */

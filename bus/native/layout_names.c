@@ -46,6 +46,7 @@ const bus_layout_name bus_layout_names[] = {
     FIELD(bus_partition, lock), FIELD(bus_partition, tail), FIELD(bus_partition, ends),
     FIELD(bus_partition, high_watermark), FIELD(bus_partition, replica_pid),
     FIELD(bus_partition, replica_state), FIELD(bus_partition, replica_fsync_ns),
+    FIELD(bus_partition, replica_sync_began_ns),
     FIELD(bus_partition, deaths_repaired), FIELD(bus_partition, rolls),
     FIELD(bus_partition, recycled), FIELD(bus_partition, dropped_records),
     FIELD(bus_partition, corrupt_frames), FIELD(bus_partition, segments_given_up),

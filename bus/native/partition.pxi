@@ -243,7 +243,19 @@ cdef class Partition(HotLog):
 
     # ---- the replica
 
+    def begin_sync(self):
+        """A sync begins, if none is under way; the next watermark or replica ends it."""
+        if not bus_load_acquire(&self.control.replica_sync_began_ns):
+            bus_store_release(&self.control.replica_sync_began_ns, <uint64_t>bus_now_ns())
+
+    @property
+    def replica_sync_ms(self):
+        """For how long the replica has waited for its disk; 0.0 if it does not."""
+        cdef uint64_t began = bus_load_acquire(&self.control.replica_sync_began_ns)
+        return max(0.0, (bus_now_ns() - <int64_t>began) / 1e6) if began else 0.0
+
     def set_replica(self, uint32_t pid, uint32_t state):
+        bus_store_release(&self.control.replica_sync_began_ns, 0)
         bus_store32_release(&self.control.replica_pid, pid)
         bus_store32_release(&self.control.replica_state, state)
         self.ring_durable()
@@ -251,6 +263,7 @@ cdef class Partition(HotLog):
     def publish_high_watermark(self, uint64_t offset, uint64_t fsync_ns):
         """Every offset below it is verified and on disk. Wakes who waits for that, or for room."""
         self.control.replica_fsync_ns = fsync_ns
+        bus_store_release(&self.control.replica_sync_began_ns, 0)
         if offset >= bus_durable_end(self.control): # the same again puts damaged words right
             bus_publish_durable(self.control, offset)
         self.ring_durable()

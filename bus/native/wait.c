@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -16,6 +17,24 @@
 void bus_bell_name(const bus_control *control, int slot, char name[BUS_BELL_NAME]) {
     snprintf(name, BUS_BELL_NAME, "/bus-%016" PRIx64 "-%016" PRIx64 "-%d-%" PRIu64, control->bus_id,
              control->hot_id, slot, bus_load_acquire(&control->clients[slot].generation));
+}
+
+/* sem_open would make it under another name, and link it then: killed in between, it leaves a file
+ * that nobody can tell from any other program's. Here a death leaves at worst a file that is too
+ * short under the bell's own name, which open_own refuses and the slot's next holder removes. */
+int bus_bell_create(const char *name) {
+    char path[BUS_BELL_NAME + 16];
+    snprintf(path, sizeof path, "/dev/shm/sem.%s", name + 1);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return errno;
+    sem_t bell;
+    memset(&bell, 0, sizeof bell);
+    sem_init(&bell, 1, 0);
+    ssize_t written = write(fd, &bell, sizeof bell);
+    int error = written < 0 ? errno : written < (ssize_t)sizeof bell ? ENOSPC : 0;
+    close(fd);
+    if (error) unlink(path);
+    return error;
 }
 
 static void forget(bus_bells *bells, int slot) {

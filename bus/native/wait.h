@@ -21,6 +21,8 @@ typedef struct { /* open doorbells of other clients, by slot */
 enum { BUS_BELL_NAME = 80 };
 void bus_bell_name(const bus_control *control, int slot, char name[BUS_BELL_NAME]);
 
+/* Makes a doorbell that nobody has rung. 0, or an errno; then there is none. */
+int bus_bell_create(const char *name);
 sem_t *bus_bell(bus_bells *bells, int slot); /* NULL: the client is gone */
 void bus_bell_ring(bus_bells *bells, int slot);
 /* 1: rung, 0: timeout or interrupted by a signal, -1: there is no such doorbell. */

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.keeper import LONGEST_PAUSE_S, pause_s
+from bus.crew import LONGEST_PAUSE_S, pause_s
 from bus.rings import control_file_name, is_filling, segment_file_name
 from tests.broker.hotlog import MIB, TOPIC_ID, HotLog
 

@@ -2,6 +2,7 @@
 
     DIR/disk        the disk; a loop device on it carries a real filesystem
     failing         while this file is there, every write fails with EIO
+    hanging         while this file is there, no write or flush is answered
     log             for each write and flush: kind, position, length, bytes; in the order they came
 
 The server speaks the kernel's protocol itself (linux/fuse.h, 7.31), so that no library is needed.
@@ -13,6 +14,7 @@ import errno
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +51,9 @@ class Request(NamedTuple):
 class Server:
     """Answers the kernel until the filesystem is unmounted."""
 
-    def __init__(self, fd: int, disk: bytearray, log_fd: int, failing: Path) -> None:
-        self._failing = failing
+    def __init__(self, fd: int, disk: bytearray, log_fd: int, place: Path) -> None:
+        self._failing, self._hanging = place / "failing", place / "hanging"
+        self._owner = os.getppid()
         self._fd = fd
         self._disk = disk
         self._log_fd = log_fd
@@ -66,9 +69,16 @@ class Server:
             _, kind, unique, node, *_ = _IN.unpack_from(message)
             if kind == _DESTROY:
                 return
+            if kind in (_WRITE, _FSYNC):
+                self._hang()
             if kind not in _FORGETS:
                 code, answer = self._answer(kind, node, memoryview(message)[_IN.size :])
                 os.write(self._fd, _OUT.pack(_OUT.size + len(answer), -code, unique) + answer)
+
+    def _hang(self) -> None:
+        """Who waits for an answer cannot be killed, so it comes when the test is gone."""
+        while self._hanging.exists() and os.getppid() == self._owner:
+            time.sleep(0.005)
 
     def _answer(self, kind: int, node: int, body: memoryview) -> tuple[int, bytes]:
         if kind == _INIT_OP:
@@ -128,7 +138,7 @@ def logged_disk(place: Path, image: bytes) -> Iterator[tuple[Path, Path]]:
     pid = os.fork()
     if pid == 0:
         try:
-            Server(fd, bytearray(image), log_fd, place / "failing").run()
+            Server(fd, bytearray(image), log_fd, place).run()
         finally:
             os._exit(0)
     os.close(log_fd)

@@ -15,6 +15,7 @@ from bus.errors import BusConfigurationError, CorruptSegmentError, TooManyClient
 from bus.liveness import (
     ROLE_CONSUMER,
     ROLE_PRODUCER,
+    ROLE_REPLICA,
     ClientSlot,
     Process,
     any_locked,
@@ -221,8 +222,19 @@ def test_a_taker_that_dies_on_the_way_leaves_a_slot_that_can_be_taken(
 def test_no_free_slot_is_said_with_the_way_out(directory, control, fds):
     for slot in range(LAYOUT["BUS_CLIENTS"]):
         lock_byte(fds[0], slot)
-    with pytest.raises(TooManyClientsError, match="all 1024 client slots"):
+    for role, count in ((ROLE_PRODUCER, 960), (ROLE_REPLICA, 1024)):
+        with pytest.raises(TooManyClientsError, match=f"all {count} client slots"):
+            ClientSlot.take(directory, control, role, "late")
+
+
+def test_programs_leave_slots_to_the_replicas(directory, control, fds):
+    for slot in range(960):
+        lock_byte(fds[0], slot)
+    with pytest.raises(TooManyClientsError):
         ClientSlot.take(directory, control, ROLE_PRODUCER, "late")
+    replica = ClientSlot.take(directory, control, ROLE_REPLICA, "replica")
+    assert replica.slot == 1023
+    replica.release()
 
 
 def test_a_client_id_that_does_not_fit_is_refused_before_anything_is_taken(directory, control):

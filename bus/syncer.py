@@ -1,0 +1,211 @@
+"""A process that waits for the disk in the broker's place, when committed offsets are synced.
+
+The broker has one thread, and a disk that hangs would take it along: a second later nobody could
+attach any more, or ask for its status. So a process that is forked at the first need opens the
+files of the groups, calls fdatasync and writes their copies; the broker asks it, goes on, and is
+told.
+
+    broker ── {"groups": [...]} ──► syncer        one question at a time
+           ◄── {"g": null, "h": "Input/output error"} ──
+
+It ends when the broker's end of the socket is closed, by whatever end of the broker. If it dies
+over a question, nobody knows what was synced, and an error may have been reported to it alone: the
+files count as in doubt, and are written again before the next sync (see `bus.groups`).
+"""
+
+import gc
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from bus.directory import BusDirectory, offsets_name
+from bus.errors import BusError
+from bus.incidents import Incident, Incidents
+from bus.offset_copies import OffsetCopies
+from bus.offsets import OffsetTable
+from bus.replica_process import close_inherited
+
+logger = logging.getLogger(__name__)
+
+#: A sync that takes longer is told, once, in seconds.
+SLOW_S: Final = 5.0
+_READ_BYTES: Final = 1 << 16
+
+#: What came of a sync: for each group None, or why it failed.
+Outcome = dict[str, str | None]
+
+
+class Syncer:
+    """The broker's side. `broken` is called if nothing is known of what was asked for."""
+
+    def __init__(
+        self, directory: BusDirectory, selector: selectors.BaseSelector, incidents: Incidents
+    ) -> None:
+        """Nothing is forked before the first question."""
+        self._directory = directory
+        self._selector = selector
+        self._incidents = incidents
+        self._socket: socket.socket | None = None
+        self._pid = 0
+        self._unread = b""
+        self._asked: list[str] = []
+        self._asked_s = 0.0
+        self._is_told = False
+        self._done: Callable[[Outcome], None] = lambda _: None
+
+    @property
+    def is_busy(self) -> bool:
+        """True if it waits for the disk; it is said once if that takes long."""
+        if self._asked and not self._is_told and time.monotonic() - self._asked_s > SLOW_S:
+            self._is_told = True
+            self._incidents.note(
+                Incident.SYNC_SLOW,
+                "the disk has not taken the offsets of %d groups for %g s; commits go on, but a"
+                " loss of power would take them back",
+                len(self._asked),
+                SLOW_S,
+            )
+        return bool(self._asked)
+
+    def ask(self, groups: Sequence[str], done: Callable[[Outcome], None]) -> None:
+        """Has the offsets of these groups synced; `done` is called with the outcome, later.
+
+        Raises OSError if there is no process to be had.
+        """
+        if self._socket is None:
+            self._start()
+        assert self._socket is not None
+        self._asked, self._done = list(groups), done
+        self._asked_s, self._is_told = time.monotonic(), False
+        try:
+            self._socket.sendall(json.dumps(self._asked).encode() + b"\n")
+        except OSError as error:  # it was killed: its end of the socket says so as well
+            logger.error("the process that syncs offsets is gone: %s", error.strerror)
+
+    def finish(self) -> None:
+        """Waits until it has done what it was asked for, however long the disk takes."""
+        while self._asked:
+            self._receive()
+
+    def close(self) -> None:
+        """Ends the process, which is idle or dead."""
+        if self._socket is not None:
+            self._selector.unregister(self._socket)
+            self._socket.close()
+            self._socket = None
+            os.waitpid(self._pid, 0)
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._pid = _fork(self._directory, theirs)
+            except OSError:
+                ours.close()
+                raise
+        self._socket, self._unread = ours, b""
+        self._selector.register(ours, selectors.EVENT_READ, self._receive)
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except ConnectionResetError:
+            data = b""
+        self._unread += data
+        if not data:
+            self._bury()
+        elif self._unread.endswith(b"\n"):
+            outcome: Outcome = json.loads(self._unread)
+            self._unread, self._asked = b"", []
+            self._done(outcome)
+
+    def _bury(self) -> None:
+        """The process was killed. What it was asked for is in doubt."""
+        pid, asked = self._pid, self._asked
+        self.close()
+        self._asked = []
+        self._incidents.note(
+            Incident.CALL_RETRIED, "pid %d, which synced the groups' offsets, was killed", pid
+        )
+        self._done(dict.fromkeys(asked, "the process that called fdatasync was killed"))
+
+
+def _fork(directory: BusDirectory, theirs: socket.socket) -> int:
+    signals = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    broker_pid = os.getpid()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(directory, theirs, broker_pid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    return pid
+
+
+def _live(directory: BusDirectory, theirs: socket.socket, broker_pid: int) -> None:
+    """The life of the process, right after the fork; does not return."""
+    code = 1
+    try:
+        gc.freeze()
+        close_inherited([directory.fd, theirs.fileno()])
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # it ends with the broker's end of the socket
+        with suppress(OSError), open("/proc/self/comm", "w") as comm:
+            comm.write("bus-syncer")
+        _serve(directory, theirs, broker_pid)
+        code = 0
+    except BaseException:
+        logger.exception("the process that syncs offsets ends; the broker starts another one")
+    finally:
+        os._exit(code)
+
+
+class Work:
+    """The groups' tables, open in the process that waits for the disk."""
+
+    def __init__(self, directory: BusDirectory, broker_pid: int) -> None:
+        self._directory = directory
+        self._broker_pid = broker_pid
+        # A descriptor learns of each error that came after it was opened, so it is kept.
+        self._kept: dict[str, tuple[int, OffsetTable, OffsetCopies]] = {}
+
+    def sync(self, name: str) -> str | None:
+        """Brings a group's offsets, and their copy if it is due, to the disk; why it failed."""
+        try:
+            _, table, copies = self._open(name)
+            table.sync()
+            if os.getppid() == self._broker_pid:  # else another broker may have deleted the group
+                copies.keep(table)
+        except (OSError, BusError) as error:
+            return str(error)
+        return None
+
+    def _open(self, name: str) -> tuple[int, OffsetTable, OffsetCopies]:
+        groups_fd = self._directory.open_groups()
+        try:
+            inode = os.stat(offsets_name(name), dir_fd=groups_fd).st_ino
+            if name in self._kept and self._kept[name][0] != inode:
+                self._kept.pop(name)[1].close()  # it was deleted, and made again
+            if name not in self._kept:
+                table = OffsetTable.open(groups_fd, name)
+                self._kept[name] = inode, table, OffsetCopies(self._directory)
+        finally:
+            os.close(groups_fd)
+        return self._kept[name]
+
+
+def _serve(directory: BusDirectory, theirs: socket.socket, broker_pid: int) -> None:
+    work = Work(directory, broker_pid)
+    for line in theirs.makefile("rb"):
+        outcome = {name: work.sync(name) for name in json.loads(line)}
+        theirs.sendall(json.dumps(outcome).encode() + b"\n")
