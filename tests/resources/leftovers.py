@@ -7,14 +7,15 @@ to be gone after the next start, or its stop at the latest; FOREIGN stay as they
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bus.directory import BusDirectory
 from tests.buses import SHARED_MEMORY
 
 OWN, FOREIGN = "own", "foreign"
 #: of a bus that nobody knows
-OTHER_ID = "0123456789abcdef"
+OTHER_ID = os.urandom(8).hex()
 
 
 @dataclass
@@ -104,9 +105,10 @@ def reused_pids(scene: Scene) -> None:
     pid = f"{scene.innocent}\n".encode()
     (scene.path / "broker.lock").write_bytes(pid)
     (scene.path / "topics/t/0/replica.lock").write_bytes(pid.strip().ljust(20))
-    runtime = scene.path / "runtime.json"
-    if runtime.exists():
-        runtime.write_text(json.dumps(json.loads(runtime.read_text()) | {"pid": scene.innocent}))
+    with BusDirectory.open(scene.path) as directory:
+        runtime = directory.read_runtime()
+        if runtime is not None:
+            directory.write_runtime(replace(runtime, pid=scene.innocent))
 
 
 @kind("files that the bus never made", FOREIGN)
@@ -115,7 +117,7 @@ def strange_files(scene: Scene) -> None:
     scene.file(scene.path / "topics" / "read me.txt")
     scene.file(scene.path / "topics" / "t" / "0" / "thesis.odt")
     scene.file(scene.path / "groups" / "list.txt")
-    scene.directory(scene.path / "topics" / "no-topic")
+    scene.directory(scene.path / "topics" / "not a topic")
     scene.directory(scene.path / "backup")
 
 
