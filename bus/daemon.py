@@ -27,8 +27,13 @@ def take_broker_lock(directory: BusDirectory) -> int:
     """
     fd = directory.open_lock(BROKER_LOCK)
     if lock_byte(fd, 0):
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            with files.explained(str(directory.path / BROKER_LOCK)):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
     holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
     os.close(fd)
