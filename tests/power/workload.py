@@ -47,9 +47,11 @@ class LateThread:
 def without_threads() -> Iterator[None]:
     """The replica's sync of a full segment takes its turn like everything else.
 
-    And the broker syncs offsets whatever the clock says of their last change.
+    And the broker syncs offsets whatever the clock says of their last change, and what is synced is
+    noted at every sync.
     """
     with (
+        patch("bus.mirror.MARK_S", 0.0),
         patch("bus.pending_sync.threading", SimpleNamespace(Thread=LateThread)),
         patch("bus.groups.CLOCK_TICK_NS", 1 << 62),
     ):

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import bus
+from bus.directory import BusDirectory
 from tests.children import Report
 
 
@@ -33,9 +34,11 @@ def attach_and_scribble(path: Path, report: Report, seed: int) -> None:
     """Sends one record, reports, and then spoils all it has mapped, again and again."""
     producer = bus.Producer(path, acks=1)
     producer.send("t", b"an honest record")
+    with BusDirectory.open(path) as directory:
+        hot = directory.default_hot_path()  # what it moves to begins with the same
     report("attached")
     while True:
-        scribble("/bus-", seed)
+        scribble(str(hot), seed)
         report("scribbled")
         seed += 1
         if os.getppid() == 1:

@@ -13,7 +13,8 @@ from tests.waiting import eventually
 
 
 def gateways(path: Path) -> list[psutil.Process]:
-    return [one for one in bus_processes(path) if "bus.gateway" in one.cmdline()]
+    """The live ones: `info` is from the look that found them, they may have ended since."""
+    return [one for one in bus_processes(path) if "bus.gateway" in one.info["cmdline"]]
 
 
 def mode(path: Path) -> int:
