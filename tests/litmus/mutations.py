@@ -51,6 +51,9 @@ MUTATIONS: Final = {
     "bus_durable_end believes a mark without its check": Mutation(
         "marks", "durable.c", "offset > end && check == mark_check(control, offset)", "offset > end"
     ),
+    "bus_is_lost looks once": Mutation(
+        "lost", "durable.c", "LOST_LOOKS_MAX 100", "LOST_LOOKS_MAX 1"
+    ),
     "bus_sleeper_set has no fence": _without("wake", "wait.c", "bus_fence_full();"),
     "bus_wake has no fence": _without("wake", "wait.h", "bus_fence_full();"),
     "an append that looks for a move has no fence": _without("move", "wait.h", "bus_fence_full();"),

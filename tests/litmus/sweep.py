@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 from tests.litmus import pairs, weak
 from tests.litmus.mutations import MUTATIONS
 
-ROUNDS: Final = 1_000_000
+ROUNDS: Final = 100_000
 ROUNDS_OF_A_MUTATION: Final = 200_000
 #: each pair on this processor, as threads and as processes
-SECONDS: Final = 5.0
+SECONDS: Final = 2.0
 CONTROL_SECONDS: Final = 60.0
 
 

@@ -34,7 +34,7 @@ int weak_attached(const bus_reader *reader);
 
 /* ------------------------------------------------------------------ words that Relacy sees */
 
-enum { WORDS = 24 };
+enum { WORDS = 32 };
 typedef rl::atomic<uint64_t> shadow;
 static struct {
     const void *at;
@@ -219,6 +219,37 @@ struct marks : rl::test_suite<marks, 2> {
     }
 };
 
+/* bus_note_lost and bus_is_lost: what was lost stays so, though its place is written again. */
+struct lost : rl::test_suite<lost, 2> {
+    enum { LAST = BUS_LOST_RANGES - 2 };
+    stage at;
+
+    void before() {
+        at.open();
+        memset(control.lost, 0, sizeof control.lost);
+        for (uint64_t i = 0; i <= LAST; i++) bus_note_lost(&control, 10 * i, 10 * i + 1);
+        at.watch(&control.high_watermark);
+        for (int i = LAST; i < BUS_LOST_RANGES; i++) {
+            at.watch(&control.lost[i].first);
+            at.watch(&control.lost[i].end);
+            at.watch(&control.lost[i].check);
+        }
+    }
+    void thread(unsigned index) {
+        if (index == 0) {
+            for (uint64_t i = LAST + 1; i < LAST + 4; i++) {
+                bus_note_lost(&control, 10 * i, 10 * i + 1);
+                bus_store_release(&control.high_watermark, 10 * i + 1);
+            }
+            return;
+        }
+        bus_lost found;
+        uint64_t durable = bus_load_acquire(&control.high_watermark);
+        RL_ASSERT(bus_is_lost(&control, 10 * LAST, &found));
+        if (durable) RL_ASSERT(bus_is_lost(&control, durable - 1, &found));
+    }
+};
+
 /* bus_sleeper_set and bus_wake: store buffering. */
 struct wake : rl::test_suite<wake, 2> {
     stage at;
@@ -379,6 +410,7 @@ int main(int argc, char **argv) {
     long rounds = argc > 2 ? atol(argv[2]) : 20000;
     run<end_of_log>("end_of_log", wanted, rounds);
     run<marks>("marks", wanted, rounds);
+    run<lost>("lost", wanted, rounds);
     run<wake>("wake", wanted, rounds);
     run<pin>("pin", wanted, rounds);
     run<attach>("attach", wanted, rounds);
