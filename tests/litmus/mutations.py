@@ -57,7 +57,7 @@ MUTATIONS: Final = {
     "bus_sleeper_set has no fence": _without("wake", "wait.c", "bus_fence_full();"),
     "bus_wake has no fence": _without("wake", "wait.h", "bus_fence_full();"),
     "an append that looks for a move has no fence": _without("move", "wait.h", "bus_fence_full();"),
-    "bus_wake takes the words before the summary": Mutation(
+    "bus_wake takes no words": Mutation(
         "wake", "wait.c", "bus_exchange(&sleepers->words[word], 0)", "0"
     ),
     "bus_pin has no fence": _without(
