@@ -262,6 +262,16 @@ def test_a_missing_oldest_segment_is_found(tmp_path: Path) -> None:
     assert ["the oldest segment follows offset 3" in one.what for one in damages] == [True]
 
 
+def test_a_missing_segment_in_the_middle_is_found(tmp_path: Path) -> None:
+    partition = write_bus(tmp_path)
+    segments = [filled(3), filled(3, number=2, base=3), filled(3, number=3, base=6)]
+    for segment in segments:
+        segment.seal()
+    write_segments(partition, segments[0], segments[2])
+    damages = check_directory(tmp_path)
+    assert ["previous_end 6, the one before ends at 3" in one.what for one in damages] == [True]
+
+
 def _no_json(root: Path) -> None:
     (root / "topics" / "t" / "topic.json").write_text("{")
 

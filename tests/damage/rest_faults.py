@@ -93,6 +93,8 @@ def directory(file: Path, _: Random) -> None:
 
 def link(file: Path, _: Random) -> None:
     aside = file.with_name(f"{file.name}.moved")
+    if file.parent.parent == SHARED_MEMORY:  # where only files of a bus may be
+        aside = SHARED_MEMORY / f"{file.parent.name}-{aside.name}"
     file.rename(aside)
     file.symlink_to(aside)
 
