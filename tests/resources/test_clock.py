@@ -28,6 +28,7 @@ WALL_CLOCK = {
     "bus/group.py": "the time of a commit, for people",
     "bus/group_admin.py": "the same",
     "bus/groups.py": "against a file's time of change: both by the same clock",
+    "bus/repair/aside.py": "the name of the place where a repair keeps what it changed",
     "bus/wall_clock.py": "retention",
     "bus/native/log.c": "timestamps of segments and, if so configured, of records",
     "bus/native/producer.pxi": "timestamps of records",
