@@ -84,6 +84,7 @@ class Guard:
         self._registry = registry
         self._epoch = epoch
         self._identity = bytes(hot.control.view[: _identity_bytes()])
+        self._inode = os.stat(CONTROL_FILE, dir_fd=hot.fd).st_ino
         self._turn = 0
         self._pause_s = pause_s
         self._next_s = 0.0
@@ -97,10 +98,13 @@ class Guard:
 
     def look(self, *, everywhere: bool = False) -> list[Spoiled]:
         """What is wrong in bus.ctl and in the next few control pages, or in all of them."""
-        found = list(self._spoiled(CONTROL_FILE, _CONTROL_BYTES, self._wrong_in_control()))
+        found = list(
+            self._spoiled(CONTROL_FILE, _CONTROL_BYTES, self._inode, self._wrong_in_control())
+        )
         for partition in self._next_pages(everywhere):
             name = control_file_name(partition.topic.id, partition.number)
-            found += self._spoiled(name, _PAGE_BYTES, wrong_in_page(partition))
+            inode, wrong = partition.log.inode, wrong_in_page(partition)
+            found += self._spoiled(name, _PAGE_BYTES, inode, wrong)
         return found
 
     def _next_pages(self, everywhere: bool) -> Iterator[OpenPartition]:
@@ -121,7 +125,9 @@ class Guard:
         for slot in self._registry.overwritten():
             yield f"client slot {slot} is not what its client said"
 
-    def _spoiled(self, file: str, table_bytes: int, wrong: Iterator[str]) -> Iterator[Spoiled]:
+    def _spoiled(
+        self, file: str, table_bytes: int, inode: int, wrong: Iterator[str]
+    ) -> Iterator[Spoiled]:
         what: list[str] = []
         try:
             what += wrong
@@ -133,6 +139,8 @@ class Guard:
             yield Spoiled(file, str(error), (), ())
             return
         try:
+            if os.fstat(fd).st_ino != inode:
+                what.append("another file has its name: who attaches now is in that one")
             touched = canary.is_touched(fd, table_bytes)
             if touched:
                 what.append("somebody wrote behind it, where nobody may")

@@ -307,12 +307,16 @@ def wipe(path: Path) -> None:
             if not _OURS.search(name):
                 raise UnsafeDirectoryError(f"{path} holds {name!r}, which is no file of a bus")
         with suppress(FileNotFoundError):
-            os.unlink(CONTROL_FILE, dir_fd=fd)
+            _remove(CONTROL_FILE, fd)
         for name in os.listdir(fd):
-            try:
-                os.unlink(name, dir_fd=fd)
-            except IsADirectoryError:  # somebody's, in the place of a file of ours
-                shutil.rmtree(name, dir_fd=fd)
+            _remove(name, fd)
     finally:
         os.close(fd)
     os.rmdir(path)
+
+
+def _remove(name: str, dir_fd: int) -> None:
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except IsADirectoryError:  # somebody's, in the place of a file of ours
+        shutil.rmtree(name, dir_fd=dir_fd)

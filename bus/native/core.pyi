@@ -23,7 +23,6 @@ class Table:
     ) -> None: ...
     @property
     def view(self) -> memoryview: ...
-    def __len__(self) -> int: ...
     def create_mutex(self) -> None: ...
     def lock(self, timeout_ms: float) -> bool: ...
     def repaired(self) -> None: ...
@@ -107,8 +106,8 @@ def scan_segment(
     *,
     start: int = 0,
     limit: int = 0,
-    offset: int | None = None,
-    seed: int | None = None,
+    offset: int | None = ...,
+    seed: int | None = ...,
 ) -> Scan: ...
 def find_good(
     data: Buffer, *, start: int, limit: int = 0, least: int = 0, most: int = ..., seed: int
@@ -177,6 +176,7 @@ class Partition(HotLog):
     path: str
     name: str
     sent_end: int
+    inode: int
     losses_seen: int
     blocked: Callable[[Partition, int, int, int], None]
     attention: Callable[[Partition, int], None]

@@ -35,7 +35,9 @@ cdef class GuestLog(HotLog):
         try:
             fd = self.open_file(serial)
         except FileNotFoundError:
-            return None # the caller looks at the ring again
+            if bus_load_acquire(&self.control.ring[slot].serial) != serial:
+                return None # it left the ring just now: the caller looks again
+            return self.missing(slot)
         try:
             mapping = Mapping(fd, _os.fstat(fd).st_size)
         finally:
@@ -46,6 +48,14 @@ cdef class GuestLog(HotLog):
         self.mappings[slot] = mapping
         self.log.map_serials[slot] = serial
         return mapping
+
+    cdef Mapping missing(self, int slot):
+        """Zeros for a file that somebody deleted: it is told as damage, and not waited for."""
+        cdef uint64_t size = self.control.ring[slot].bytes
+        if not BUS_DATA_START + sizeof(bus_frame) <= size <= SEGMENT_BYTES_MAX:
+            raise _errors.CorruptSegmentError(
+                f"{self.path} gives a hot segment an impossible size of {size} bytes")
+        return stand_in(size, False, "the file is missing")
 
 
 cdef class GuestCursor(Cursor):

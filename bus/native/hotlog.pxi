@@ -39,7 +39,8 @@ cdef class HotLog(ControlPage):
     cdef int attach_control(self, int fd, str name, uint64_t topic_id, uint32_t partition,
                             bint writable) except -1:
         """Maps the control page and checks whose it is."""
-        size = _os.fstat(fd).st_size
+        stat = _os.fstat(fd)
+        size, self.inode = stat.st_size, stat.st_ino
         if size < <int64_t>sizeof(bus_partition):
             raise _errors.CorruptSegmentError(f"{name} is too short: {size} bytes")
         self.path = _os.readlink(f"/proc/self/fd/{fd}")

@@ -12,6 +12,7 @@ cdef class ControlPage:
     cdef readonly uint64_t topic_id
     cdef readonly uint32_t partition
     cdef readonly str path # of the control page, for messages
+    cdef readonly uint64_t inode
     cdef readonly Bells bells
     cdef readonly bint replicated # as it was at the attach; it never changes
     cdef bint met_death         # took over the lock of a dead process, which is to be told
