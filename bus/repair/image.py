@@ -118,7 +118,7 @@ class _Builder:
             found = self._next_good()
             if found is None:
                 return False
-            self._tell_gap(found.position, found.offset)
+            self._write_gap(found.position - self._at.position, found.offset)
 
     def _copy_runs(self) -> bool:
         """From each source in turn, until none goes on; True if an end frame is there."""
@@ -144,21 +144,15 @@ class _Builder:
         return bool(scan.sealed)
 
     def _next_good(self) -> _Place | None:
-        start, least = self._at
+        # Not where the damaged frame stands, though it may verify with a later offset, nor right
+        # behind its beginning: the gap needs room for a frame of its own, or nobody is told.
+        start, least = self._at.position + FRAME_BYTES, self._at.offset
         found = [
             find_good(source, start=start, least=least, seed=self._seed)
             for source in self._sources
             if len(source) > start
         ]
         return min((_Place(*one) for one in found if one is not None), default=None)
-
-    def _tell_gap(self, position: int, offset: int) -> None:
-        """Frames that do not verify up to `position`, where the one with `offset` stands."""
-        size = position - self._at.position
-        if size < FRAME_BYTES:  # an end frame of which something stood in the way: nothing lost
-            self._at = _Place(position, offset)
-            return
-        self._write_gap(size, offset)
 
     def _write_gap(self, size: int, end: int) -> None:
         self._room(self._at.position + size)

@@ -47,7 +47,7 @@ def scramble(file: Path, dice: Random) -> None:
     """64 random bytes somewhere."""
     data = bytearray(file.read_bytes())
     written = [at for at in range(0, len(data), 64) if any(data[at : at + 64])]
-    at = dice.choice(written)
+    at = dice.choice(written or [0])  # a prepared file holds nothing yet
     data[at : at + 64] = dice.randbytes(min(64, len(data) - at))
     file.write_bytes(data)
 
@@ -65,7 +65,7 @@ def zero_page(file: Path, dice: Random) -> None:
     """A page that holds something."""
     data = bytearray(file.read_bytes())
     pages = [at for at in range(0, len(data), _PAGE) if any(data[at : at + _PAGE])]
-    at = dice.choice(pages)
+    at = dice.choice(pages or [0])
     data[at : at + _PAGE] = bytes(len(data[at : at + _PAGE]))
     file.write_bytes(data)
 
