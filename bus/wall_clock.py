@@ -36,6 +36,9 @@ CONFIRM_S: Final = 3600
 #: Clocks that are slewed into step move by less than this between two looks, in seconds.
 TOLERANCE_S: Final = 1
 NS: Final = 1_000_000_000
+#: Two clocks that were read within so long were read at one moment, in ns; and how often to try.
+MOMENT_NS: Final = 10_000_000
+LOOKS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,13 @@ class WallClock:
         self._directory = directory
         self._incidents = incidents
         self._stored: View | None = _load(directory)
-        self._view = self._stored or View(_offset_ns(time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
+        self._view = self._stored or View(_look_at_clocks()[0])
+        self._store()  # before the first look at records, which may be minutes away
 
     def now_ns(self) -> int:
         """Looks at the clock; the time in ns since the epoch, but for a step not believed yet."""
-        boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        before, self._view = self._view, look(self._view, _offset_ns(boottime_ns), boottime_ns)
+        offset_ns, boottime_ns = _look_at_clocks()
+        before, self._view = self._view, look(self._view, offset_ns, boottime_ns)
         self._tell(before)
         self._store()
         return self._view.offset_ns + boottime_ns
@@ -111,8 +115,22 @@ class WallClock:
         self._stored = self._view
 
 
-def _offset_ns(boottime_ns: int) -> int:
-    return time.time_ns() - boottime_ns
+def _look_at_clocks() -> tuple[int, int]:
+    """CLOCK_REALTIME less CLOCK_BOOTTIME, and the latter, in ns.
+
+    A process that was stopped between the two would take the time it was stopped for a step of the
+    clock, and an hour's wait for one that has stood would begin anew. So the narrowest look counts.
+    """
+    looks = []
+    for _ in range(LOOKS):
+        before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        wall_ns = time.time_ns()
+        width_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - before_ns
+        looks.append((width_ns, wall_ns - before_ns, before_ns))
+        if width_ns <= MOMENT_NS:
+            break
+    _, offset_ns, boottime_ns = min(looks)
+    return offset_ns, boottime_ns
 
 
 def _is_alike(one: View, other: View) -> bool:

@@ -64,6 +64,28 @@ def seen(directory: BusDirectory, ahead_s: float) -> float:
         return (WallClock(directory, Mock()).now_ns() - true_ns) / NS
 
 
+def test_a_broker_that_is_stopped_between_its_clocks_takes_that_for_no_step(
+    directory: BusDirectory,
+) -> None:
+    stops = iter([0, 0, 5 * NS, 5 * NS, 0, 0])  # in the first look at the wall clock, and before
+
+    def time_ns() -> int:
+        nonlocal stopped_ns
+        stopped_ns += next(stops)
+        return true_ns + stopped_ns
+
+    true_ns, boottime_ns, stopped_ns = time.time_ns(), time.monotonic_ns(), 0
+    incidents = Mock()
+    with (
+        patch.object(wall_clock.time, "time_ns", time_ns),
+        patch.object(wall_clock.time, "clock_gettime_ns", lambda clock: boottime_ns + stopped_ns),
+    ):
+        clock = WallClock(directory, incidents)
+        for _ in range(3):
+            assert clock.now_ns() == true_ns + stopped_ns
+    incidents.note.assert_not_called()
+
+
 def test_what_was_believed_outlives_the_broker_in_the_same_boot(directory: BusDirectory) -> None:
     assert abs(seen(directory, 0)) < 1
     assert abs(seen(directory, 1e8)) < 1
@@ -95,6 +117,12 @@ def test_a_file_that_says_nothing_is_no_error(directory: BusDirectory, content: 
     (directory.path / CLOCK_FILE).chmod(0o600)
     assert abs(seen(directory, 0)) < 1
     assert json.loads((directory.path / CLOCK_FILE).read_text())["suspected_ns"] is None
+
+
+def test_what_a_broker_saw_when_it_started_outlives_it(directory: BusDirectory) -> None:
+    """Though it ended before it looked at any record."""
+    WallClock(directory, Mock())
+    assert abs(seen(directory, 1e8)) < 1
 
 
 def test_a_clock_that_stands_is_written_once(directory: BusDirectory) -> None:
