@@ -6,6 +6,10 @@ cdef uint64_t NOGIL_BYTES = 65536
 #: Positions in a segment have 32 bits.
 cdef uint64_t SEGMENT_BYTES_MAX = <uint64_t>1 << 32
 
+#: A slot names another file when its segment leaves the ring, which takes a whole segment of
+#: records: one that does so at each of that many looks was overwritten.
+cdef int MAP_LOOKS_MAX = 1000
+
 #: A control page with its moat and its canary.
 cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
 
@@ -78,19 +82,33 @@ cdef class HotLog(ControlPage):
 
     cdef Mapping map_slot(self, int slot):
         """The file that stands in this ring slot now, mapped; None if the slot is empty."""
-        cdef uint64_t serial = bus_load_acquire(&self.control.ring[slot].serial)
-        if serial == 0:
-            return None
-        cdef Mapping mapping = self.mapped(slot, serial)
-        if mapping is not None:
-            return mapping
-        mapping = self.map_file(f"{self.topic_id}-{self.partition}.{serial}.seg",
-                                self.control.ring[slot].bytes)
-        # The GIL was given up meanwhile. Another thread may have mapped the file and be writing to
-        # it without the GIL, or the slot may have got another file that it writes to, or none.
-        if bus_load_acquire(&self.control.ring[slot].serial) != serial or \
-                self.mapped(slot, serial) is not None:
-            return self.map_slot(slot)
+        cdef uint64_t serial
+        cdef Mapping mapping
+        for _ in range(MAP_LOOKS_MAX):
+            serial = bus_load_acquire(&self.control.ring[slot].serial)
+            if serial == 0:
+                return None
+            mapping = self.mapped(slot, serial)
+            if mapping is not None:
+                return mapping
+            mapping = self.map_file(f"{self.topic_id}-{self.partition}.{serial}.seg",
+                                    self.control.ring[slot].bytes)
+            # The GIL was given up meanwhile. Another thread may have mapped the file and be writing
+            # to it without the GIL, or the slot may have got another file that it writes to, or
+            # none.
+            if bus_load_acquire(&self.control.ring[slot].serial) == serial and \
+                    self.mapped(slot, serial) is None:
+                return self.keep(slot, serial, mapping)
+        raise self.unsteady(slot)
+
+    cdef unsteady(self, int slot):
+        """The error for a slot that never names the same file twice."""
+        return _errors.CorruptSegmentError(
+            f"{self.path} named another file in slot {slot} at each of {MAP_LOOKS_MAX} looks: it is"
+            " being overwritten; stop the bus and start it again")
+
+    cdef Mapping keep(self, int slot, uint64_t serial, Mapping mapping):
+        """This file stands in the slot, for the core as well."""
         if mapping.fault is not None:
             self.check_alive()
         self.mappings[slot] = mapping
@@ -171,6 +189,7 @@ cdef class HotLog(ControlPage):
         cdef bus_append_status status
         cdef int64_t deadline = 0
         cdef bint armed = False
+        cdef int maps = 0
         cdef uint64_t before = out.done
         if not self.writing:
             self.start_writing()
@@ -184,6 +203,7 @@ cdef class HotLog(ControlPage):
             bus_unlock(&self.control.lock)
             if out.done != before:
                 before = out.done
+                maps = 0
                 self.sent_end = out.last_offset + 1
                 bus_wake(&self.control.data, &self.bells.bells)
                 # behind bus_wake's fence, which pairs with announce_stop's: saved, or seen here
@@ -197,6 +217,9 @@ cdef class HotLog(ControlPage):
             if status == BUS_APPENDED:
                 return 0
             if status == BUS_NEED_MAP:
+                maps += 1
+                if maps > MAP_LOOKS_MAX:
+                    raise self.unsteady(<int>out.detail)
                 self.map_slot(<int>out.detail)
                 continue
             if deadline == 0:

@@ -150,6 +150,7 @@ cdef class Partition(HotLog):
         """Seals the active segment and opens the next; False if the ring has no room for one."""
         cdef bus_appended out
         cdef bus_append_status status = BUS_NEED_MAP
+        cdef int maps = 0
         memset(&out, 0, sizeof(out))
         if not self.writing:
             self.start_writing()
@@ -158,6 +159,9 @@ cdef class Partition(HotLog):
             status = bus_log_roll(&self.log, 1, &out)
             self.unlock()
             if status == BUS_NEED_MAP:
+                maps += 1
+                if maps > MAP_LOOKS_MAX:
+                    raise self.unsteady(<int>out.detail)
                 self.map_slot(<int>out.detail)
         if status == BUS_APPENDED:
             self.ring_data()
@@ -272,10 +276,11 @@ cdef class Partition(HotLog):
     cdef Mapping hot_segment(self, uint64_t number):
         cdef int slot = bus_slot_of(self.control, number)
         self.check()
-        if slot < 0:
+        cdef Mapping mapping = self.map_slot(slot) if slot >= 0 else None
+        if mapping is None:
             raise _errors.CorruptSegmentError(
                 f"hot segment {number} has left the ring before it was copied")
-        return self.map_slot(slot)
+        return mapping
 
     def copy(self, uint64_t number, uint64_t position, buffer, uint64_t next_offset):
         """Copies whole frames of a hot segment into private memory and verifies the copies.

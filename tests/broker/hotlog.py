@@ -35,6 +35,9 @@ class Appender(ProducerCore):  # type: ignore[misc]
     def _route(self, topic: str) -> Route:
         return Route(topic, list(self._logs), 0)
 
+    def _follow_move(self, error: Exception) -> bool:
+        return False  # there is no broker that could move the bus
+
 
 class HotLog:
     """One replicated partition with its hot directory and its durable directory."""
