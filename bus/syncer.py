@@ -86,8 +86,11 @@ class Syncer:
         self._asked_s, self._is_told = time.monotonic(), False
         try:
             self._socket.sendall(json.dumps(self._asked).encode() + b"\n")
-        except OSError as error:  # it was killed: its end of the socket says so as well
-            logger.error("the process that syncs offsets is gone: %s", error.strerror)
+        except OSError as error:
+            # It is gone, or nobody knows how much of the question it has. An answer that never
+            # comes would be waited for; its end of the socket tells of its death.
+            logger.error("the process that syncs offsets cannot be asked: %s", error.strerror)
+            os.kill(self._pid, signal.SIGKILL)
 
     def finish(self) -> None:
         """Waits until it has done what it was asked for, however long the disk takes."""

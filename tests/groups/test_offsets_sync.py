@@ -2,6 +2,8 @@
 
 import errno
 import os
+import selectors
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bus.groups import Groups
 from bus.hotdir import open_or_create
 from bus.incidents import Incident
 from bus.native.core import Bells
+from bus.syncer import Syncer
 
 
 @pytest.fixture
@@ -81,3 +84,25 @@ def test_a_new_broker_writes_every_page_again_before_it_believes_its_first_sync(
     successor.sync()
     assert done == ["write 0", "write 4096", "write 8192", "sync"]
     assert successor.get("g").offsets.get([(1, 0)])[1, 0] is not None
+
+
+def test_a_syncer_that_cannot_be_asked_is_not_waited_for_and_replaced(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sendall(_socket: socket.socket, _question: bytes) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with selectors.PollSelector() as selector:
+        groups.syncer = syncer = Syncer(groups._directory, selector, groups._hot.incidents)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(socket.socket, "sendall", sendall)
+                groups.sync_nowait()
+            for in_doubt in (True, False):  # the second one does what it is asked for
+                ((key, _),) = selector.select(20)
+                key.data()
+                assert not syncer.is_busy
+                assert groups.get("g").in_doubt is in_doubt
+                groups.sync_nowait()
+        finally:
+            syncer.close()
