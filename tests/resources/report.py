@@ -1,8 +1,9 @@
 """What the tests of resources did and measured, as docs/resources.md."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-#: what each file of tests is about; a file that is not named here fails the run
+#: what each file of tests is about; a file that is not named here is not run
 ABOUT = {
     "tests/resources/test_space.py": "every amount of free disk, memory, inodes; descriptors;"
     " address space",
@@ -20,20 +21,53 @@ ABOUT = {
 }
 
 
-def page(
-    passed: Mapping[str, Sequence[float]],
-    figures: Sequence[tuple[str, str]],
-    *,
-    date: str,
-    commit: str,
-    command: str,
-) -> str:
-    """The page: written only when no test failed. `passed`: seconds of each test, by file."""
+@dataclass(frozen=True)
+class Sizes:
+    """How much of it: BUS_RESOURCE_SAMPLES, BUS_RESOURCE_EVERY and BUS_FAULT_STOPS."""
+
+    samples: int
+    every: int
+    stops: int
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        amounts = "all" if self.every == 1 else f"one of {self.every}, from the first one on"
+        if self.samples:
+            amounts = f"{self.samples} of each kind by chance, and all else in the small"
+        return (
+            f"amounts of disk, memory and inodes, and kinds of leftovers alone: {amounts};"
+            f" stops inside of an append: {self.stops}"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one file of tests did: seconds of each test that passed, and what was measured."""
+
+    commit: str
+    sizes: Sequence[int]
+    date: str
+    load: float
+    passed: Sequence[float]
+    figures: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))  # JSON has lists
+
+
+def page(parts: Mapping[str, Part], sizes: Sizes, *, command: str) -> str:
+    """The page: written only when no test failed, of parts that ran at one commit."""
     rows = "\n".join(
-        f"| `{file}` | {ABOUT[file]} | {len(passed[file])} | {sum(passed[file]):.0f} |"
-        for file in sorted(passed)
+        f"| `{file}` | {ABOUT[file]} | {len(part.passed)} | {sum(part.passed):.0f} |"
+        for file, part in sorted(parts.items())
     )
-    measured = "\n".join(f"| {what} | {value} |" for what, value in figures)
+    measured = "\n".join(
+        f"| {what} | {value} |" for part in parts.values() for what, value in part.figures.items()
+    )
+    date = max(part.date for part in parts.values())
+    (commit,) = {part.commit for part in parts.values()}
+    loads = [part.load for part in parts.values()]
     return f"""# Resources: what runs out, hangs, jumps or was left behind
 
 `{command}` lets a bus run out of each thing that it needs, one amount after the other, and gives it
@@ -43,6 +77,8 @@ object in shared memory is left.
 
 Last run: {date}, at commit {commit}.
 
+Sizes: {sizes.text}. (`BUS_RESOURCE_EVERY=1` and `BUS_FAULT_STOPS=100` are the whole.)
+
 | tests | what | passed | s |
 |---|---|---|---|
 {rows}
@@ -51,8 +87,9 @@ Failed: 0.
 
 ## Measured on the way
 
-With all the tests on one virtual machine with two processors; a sync of its disk takes 2 to 5 ms.
-What is done to each partition in turn (making, opening, a clean stop) is two syncs of it.
+On one virtual machine with two processors, on which {min(loads):.0f} to {max(loads):.0f} processes
+wanted to run (load average of 5 minutes); a sync of its disk takes 2 to 5 ms at rest. What is done
+to each partition in turn (making, opening, a clean stop) is two syncs of it.
 
 | | |
 |---|---|

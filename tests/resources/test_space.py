@@ -6,7 +6,10 @@ The default run looks at a few amounts; `tox -e resources` at all of them.
 import os
 import random
 import resource
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,54 +25,71 @@ MIB = 1 << 20
 #: how many amounts are tried; 0: all
 SAMPLES = int(os.environ.get("BUS_RESOURCE_SAMPLES", "1"))
 SEED = int(os.environ.get("BUS_FAULT_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
+#: of all amounts one of so many, from the first one on
+EVERY = int(os.environ.get("BUS_RESOURCE_EVERY", "1"))
+#: for one amount, on a machine that has other things to do as well
+TIMEOUT_S = 120
 #: in the disk of the bus directory, and in the memory of the hot one
 DISK_AMOUNTS = [*range(0, 64 * KIB, 4 * KIB), *range(64 * KIB, 4 * MIB, 128 * KIB)]
 HOT_AMOUNTS = [*range(0, 256 * KIB, 16 * KIB), *range(256 * KIB, 6 * MIB, 256 * KIB)]
 INODES = list(range(2, 40))
 
 
-def some(amounts: list[int]) -> list[int]:
+def some(amounts: list[int]) -> list[Any]:
+    """A test each. Those that are not all are chosen when they run: processes that share a run
+    must agree on the tests' names, and have seeds of their own.
+    """
     if not SAMPLES:
-        return amounts
-    return sorted(random.Random(SEED).sample(amounts, SAMPLES))
+        return [pytest.param(lambda one=one: one, id=str(one)) for one in amounts[::EVERY]]
+
+    def choose(sample: int) -> int:
+        print(f"BUS_FAULT_SEED={SEED}")
+        return random.Random(SEED + sample).choice(amounts)
+
+    return [pytest.param(partial(choose, one), id=f"any-{one}") for one in range(SAMPLES)]
 
 
-@pytest.mark.timeout(900)
-def test_with_any_amount_of_free_disk_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    print(f"BUS_FAULT_SEED={SEED}")
-    for free in some(DISK_AMOUNTS):
-        with small_disk(tmp_path / f"disk-{free}", "32m") as disk:
-            life = Life(disk / "bus")
-            with only(free, disk):
-                life.live()
-            assert life.acknowledged or life.errors, f"{free} bytes free"
-            life.check_again()
-
-
-@pytest.mark.timeout(900)
-def test_with_any_amount_of_free_memory_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    print(f"BUS_FAULT_SEED={SEED}")
-    for free in some(HOT_AMOUNTS):
-        with small_disk(tmp_path / f"hot-{free}", "32m") as hot:
-            life = Life(tmp_path / f"bus-{free}", hot)
-            with only(free, hot):
-                life.live()
-            assert life.acknowledged or life.errors, f"{free} bytes free"
-            life.check_again()
-            assert [one.name for one in hot.iterdir()] == [], "nothing is left over"
-
-
-@pytest.mark.timeout(900)
-def test_with_any_number_of_free_inodes_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    print(f"BUS_FAULT_SEED={SEED}")
-    for inodes in some(INODES):
-        place = tmp_path / f"disk-{inodes}"
-        with small_disk(place, f"64m,nr_inodes={inodes}") as disk:
-            life = Life(disk / "bus", disk)
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("amount", some(DISK_AMOUNTS))
+def test_with_any_amount_of_free_disk_nothing_acknowledged_is_lost(
+    tmp_path: Path, amount: Callable[[], int]
+) -> None:
+    free = amount()
+    with small_disk(tmp_path / "disk", "32m") as disk:
+        life = Life(disk / "bus")
+        with only(free, disk):
             life.live()
-            assert life.acknowledged or life.errors, f"{inodes} inodes"
-            run("mount", "-o", "remount,nr_inodes=1000", str(disk))
-            life.check_again()
+        assert life.acknowledged or life.errors, f"{free} bytes free"
+        life.check_again()
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("amount", some(HOT_AMOUNTS))
+def test_with_any_amount_of_free_memory_nothing_acknowledged_is_lost(
+    tmp_path: Path, amount: Callable[[], int]
+) -> None:
+    free = amount()
+    with small_disk(tmp_path / "hot", "32m") as hot:
+        life = Life(tmp_path / "bus", hot)
+        with only(free, hot):
+            life.live()
+        assert life.acknowledged or life.errors, f"{free} bytes free"
+        life.check_again()
+        assert [one.name for one in hot.iterdir()] == [], "nothing is left over"
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("amount", some(INODES))
+def test_with_any_number_of_free_inodes_nothing_acknowledged_is_lost(
+    tmp_path: Path, amount: Callable[[], int]
+) -> None:
+    inodes = amount()
+    with small_disk(tmp_path / "disk", f"64m,nr_inodes={inodes}") as disk:
+        life = Life(disk / "bus", disk)
+        life.live()
+        assert life.acknowledged or life.errors, f"{inodes} inodes"
+        run("mount", "-o", "remount,nr_inodes=1000", str(disk))
+        life.check_again()
 
 
 def test_a_client_without_descriptors_says_so_and_holds_nothing(
