@@ -119,12 +119,26 @@ cdef class HotLog(ControlPage):
         return mapping
 
     cdef int check_alive(self) except -1:
-        """Raises if files are missing because the bus was stopped, or the topic deleted."""
-        if self.bells is not None and bus_load32_acquire(&self.bells.bells.control.stopping):
+        """Raises if files are missing because the bus was stopped or moves, or the topic deleted.
+
+        While it ends, its files are there: then it is damage, which a replica has to tell.
+        """
+        cdef uint32_t stopping = 0
+        if self.bells is not None:
+            stopping = bus_load32_acquire(&self.bells.bells.control.stopping)
+        if stopping > 1 or stopping and not self.has_broker_page():
             raise _errors.BrokerNotRunningError("the bus was stopped, and its hot files are gone")
         if self.flags & BUS_FLAG_DELETED:
             raise _errors.UnknownTopicOrPartitionError(f"topic {self.topic_id} was deleted")
         return 0
+
+    cdef bint has_broker_page(self) except -1:
+        """A hot directory loses it first when it is removed (see wipe in bus/hotdir.py)."""
+        try:
+            _os.stat("bus.ctl", dir_fd=self.hot_fd)
+        except FileNotFoundError:
+            return False
+        return True
 
     cdef Mapping map_file(self, str name, uint64_t size):
         """A hot segment file; zeros in its place, with the reason, if it is not there as it was."""

@@ -1,12 +1,14 @@
 """Every damage to every file of a bus at rest, with and without a repair: `tox -e damage`.
 
-    python -m tests.damage [--seeds N] [--every N] [--page docs/damage.md]
+    python -m tests.damage [--seeds N] [--every N] [--minutes N] [--page docs/damage.md]
 
-The three ways of coming to rest run side by side, each with a bus of its own. Fails, and writes no
+The three ways of coming to rest run side by side, each with a bus of its own, in an order that
+mixes files and deeds, so that a run which is cut short has tried some of each. Fails, and writes no
 page, if anything was lost in silence.
 """
 
 import argparse
+import math
 import multiprocessing
 import shutil
 import subprocess
@@ -14,11 +16,13 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
+from random import Random
 
 from tests.damage.rest_bus import HOW, RestingBus
 from tests.damage.rest_faults import Fault, doubles, singles
-from tests.damage.rest_report import Row, page, summary
+from tests.damage.rest_report import Row, Run, page, summary
 from tests.damage.rest_trial import Outcome, run
 
 
@@ -26,8 +30,8 @@ def main() -> int:
     options = _options()
     began_s = time.monotonic()
     with multiprocessing.get_context("fork").Pool(len(HOW)) as pool:
-        parts = pool.starmap(_sweep, [(how, options.seeds, options.every) for how in HOW])
-    rows = [row for part in parts for row in part]
+        parts = pool.starmap(_sweep, [(how, options) for how in HOW])
+    rows = [row for part, _ in parts for row in part]
     print(summary(rows))
     wrong = [row for row in rows if row.wrong]
     for row in wrong:
@@ -39,8 +43,10 @@ def main() -> int:
         commit = _git("rev-parse", "--short", "HEAD")
         date = datetime.now(UTC).strftime("%Y-%m-%d")
         command = f"python -m tests.damage --seeds {options.seeds} --every {options.every}"
-        text = page(rows, date=date, commit=commit, command=command, took_s=took_s)
-        options.page.write_text(text)
+        if options.minutes:
+            command += f" --minutes {options.minutes:g}"
+        last = Run(date, commit, command, took_s, sum(possible for _, possible in parts))
+        options.page.write_text(page(rows, last))
     return 0
 
 
@@ -48,21 +54,24 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seeds", type=int, default=2, help="places tried for each deed")
     parser.add_argument("--every", type=int, default=1, help="try each N-th fault only")
+    parser.add_argument("--minutes", type=float, help="begin no trial later than that")
     parser.add_argument("--page", type=Path, help="where to write the results")
     return parser.parse_args()
 
 
-def _sweep(how: str, seeds: int, every: int) -> list[Row]:
+def _sweep(how: str, options: argparse.Namespace) -> tuple[list[Row], int]:
+    """The trials, and how many there could have been."""
+    end_s = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     root = Path(tempfile.mkdtemp(prefix="bus-rest-"))
     bus = RestingBus.build(root / "bus", how)
     try:
-        faults = [*singles(bus, seeds), *doubles(bus, seeds)]
-        return [
-            _row(bus, fault, repair)
-            for number, fault in enumerate(faults)
-            if number % every == 0
-            for repair in (False, True)
+        faults = [*singles(bus, options.seeds), *doubles(bus, options.seeds)]
+        trials = [(fault, repair) for fault in faults[:: options.every] for repair in (False, True)]
+        Random(how).shuffle(trials)
+        rows = [
+            _row(bus, *trial) for trial in takewhile(lambda _: time.monotonic() < end_s, trials)
         ]
+        return rows, 2 * len(faults)
     finally:
         bus.clear()
         shutil.rmtree(root)

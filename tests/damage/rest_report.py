@@ -68,7 +68,17 @@ def _table(rows: Sequence[Row], column: str) -> str:
     return head + "\n" + "\n".join(lines)
 
 
-def page(rows: Sequence[Row], *, date: str, commit: str, command: str, took_s: float) -> str:
+class Run(NamedTuple):
+    """When, of what, and how a sweep was made; `possible`: the trials of a whole one."""
+
+    date: str
+    commit: str
+    command: str
+    took_s: float
+    possible: int
+
+
+def page(rows: Sequence[Row], run: Run) -> str:
     """docs/damage.md: written only when nothing was lost in silence."""
     return f"""# Damage: what happens to files at rest, and what comes of it
 
@@ -79,15 +89,19 @@ one that is kept twice, uses the bus, and puts it back for the next trial; each 
 is, and once after `bus check --repair`.
 
 A trial fails, and no page is written, if a record that was acknowledged is neither read with its
-value nor reported as missing; if a group's commit is gone or higher without an error; if an offset
+value nor reported as missing; if a group's commit is higher, or gone without an error (or, after a
+repair, without the repair's word); if an offset
 or an id is given out twice; if a broker refuses to start without naming the file; if `bus check`
 finds nothing although something is missing; if it still finds something after a repair.
 
-Last run: {date}, at commit {commit}, {len(rows)} trials in {took_s / 60:.0f} minutes
-(`{command}`). Lost in silence: 0.
+Last run: {run.date}, at commit {run.commit}: {len(rows)} of {run.possible} trials
+({100 * len(rows) / run.possible:.0f} %) in {run.took_s / 60:.0f} minutes, spread over all files and
+deeds (`{run.command}`).
+Lost in silence: 0.
 
 "Whole": every record and commit was there. "Told": some were not, and whoever asked got an error
-that says which. "Refused": the broker did not start, and named the file.
+that says which, or the repair said that the group begins anew. "Refused": the broker did not start,
+and named the file.
 
 {_table(rows, "kind")}
 

@@ -18,7 +18,9 @@ from tests.damage.rest_faults import Fault
 
 #: `bus check --repair` says that it is done, or done with losses.
 REPAIRED = (0, 3)
-_DEADLINE_MS = 5000
+#: Far beyond what it takes on a machine that is busy with other things.
+_DEADLINE_MS = 30_000
+_REPAIR_S = 300
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Outcome:
     read: int = 0
     gaps: list[tuple[TopicPartition, int, int]] = field(default_factory=list)
     commits_lost: int = 0
+    #: files of which a repair said that something in them is lost
+    losses: set[str] = field(default_factory=set)
     incidents: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -75,11 +79,12 @@ def _check(path: Path) -> list[str]:
 
 def _repair(path: Path, outcome: Outcome) -> None:
     command = [sys.executable, "-m", "bus", "check", "--repair", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_REPAIR_S, check=False)
     if done.returncode not in REPAIRED:
         outcome.wrong.append(f"repair ended with {done.returncode}: {done.stdout}{done.stderr}")
         return
     answer = json.loads(done.stdout)
+    outcome.losses = {one["file"] for one in answer["repairs"] if one["lost"]}
     if outcome.found and not answer["repairs"]:
         outcome.wrong.append(f"repair did nothing about {outcome.found}")
     left = _check(path)
@@ -168,7 +173,9 @@ def _look_for_commits(resting: RestingBus, outcome: Outcome) -> None:
         except BusError:
             outcome.commits_lost += 1
             continue
-        if found is None or found > offset:
+        if found is None and f"groups/{group}.offsets" in outcome.losses:
+            outcome.commits_lost += 1  # the repair has said so
+        elif found is None or found > offset:
             outcome.wrong.append(f"group {group} had {offset} in {partition}, now {found}")
 
 

@@ -103,6 +103,17 @@ def test_a_damaged_file_is_made_anew_from_the_hot_copy_and_kept(
     )
 
 
+@pytest.mark.parametrize("deed", ["delete", "zero"])
+def test_a_hot_file_that_is_gone_keeps_no_repair_from_its_end(
+    resting: Callable[[str], RestingBus], deed: str
+) -> None:
+    """Its records are met as lost while the broker of the repair stops."""
+    fault = Fault(KILLED, deed, ("hot:2-1.1.seg",), 0)
+    outcome = run(resting(KILLED), fault, repair=True)
+    assert not outcome.wrong
+    assert [(first, end) for _, first, end in outcome.gaps] == [(6, 10)]
+
+
 def test_what_verifies_nowhere_is_lost_aloud(resting: Callable[[str], RestingBus]) -> None:
     bus = resting(STOPPED)
     data = bytearray(bus.file(MIDDLE).read_bytes())
