@@ -4,10 +4,8 @@ inject.c traces them. The broker is forked from this process, not started anew, 
 a fork instead of the start of an interpreter; from `bus.supervisor.main` on it is the real one.
 """
 
-import contextlib
 import functools
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -120,27 +118,32 @@ class TracedBroker:
         self._report = path.with_name(f"{path.name}.{number}.calls")
         self.log_path = path.with_name(f"{path.name}.{number}.log")
         self._ready, ready_writer = os.pipe()
+        pid_reader, pid_writer = os.pipe()
         self._command = [str(path), *arguments, "--ready-fd", str(ready_writer)]
         program, call = injector(), call_numbers().get(self.injection.call, -1)
         sys.stdout.flush()
         sys.stderr.flush()
         self._tracer = os.fork()
         if self._tracer == 0:
-            self._become_tracer(program, call, ready_writer)
+            self._become_tracer(program, call, ready_writer, pid_writer)
         os.close(ready_writer)
+        os.close(pid_writer)
         self._answer = b""
-        self._pidfd = -1
+        # What it says at its end comes before that: who takes over then would find it running.
+        self._pidfd = os.pidfd_open(int(os.read(pid_reader, 100)))
+        os.close(pid_reader)
         self.report: Report | None = None
 
     # ----------------------------------------------------------------------- the two children
 
-    def _become_tracer(self, program: Path, call: int, ready_writer: int) -> None:
+    def _become_tracer(self, program: Path, call: int, ready_writer: int, pid_writer: int) -> None:
         try:
             go, go_writer = os.pipe()
             pid = os.fork()
             if pid == 0:
                 os.close(go_writer)
                 self._become_broker(go, ready_writer)
+            os.write(pid_writer, b"%d" % pid)
             os.close(go)
             os.close(ready_writer)
             os.set_inheritable(go_writer, True)
@@ -187,12 +190,7 @@ class TracedBroker:
             if not data:
                 return False
             self._answer += data
-        if b'"epoch"' not in self._answer:
-            return False
-        if self._pidfd < 0:
-            with contextlib.suppress(ProcessLookupError):
-                self._pidfd = os.pidfd_open(json.loads(self._answer)["pid"])
-        return True
+        return b'"epoch"' in self._answer
 
     @property
     def is_alive(self) -> bool:
@@ -201,8 +199,6 @@ class TracedBroker:
 
     def ends_within(self, seconds: float) -> bool:
         """Waits that long at most for the end of the broker process."""
-        if not self.is_ready() or self._pidfd < 0:
-            return True
         return is_readable(self._pidfd, seconds)
 
     def log(self) -> str:
