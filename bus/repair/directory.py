@@ -13,6 +13,7 @@ Each step leaves a bus that may be repaired again, so a repair may be killed any
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,12 @@ from bus.address import Address, resolve_address
 from bus.broker import Broker
 from bus.catalog import Catalog, Topic
 from bus.check import Damage, check_directory
+from bus.check.hot import control_table
 from bus.daemon import take_broker_lock
 from bus.directory import BusDirectory
-from bus.errors import BusError, IllegalStateError
+from bus.errors import BusError, CorruptSegmentError, IllegalStateError
+from bus.hot_place import CONTROL_FILE
+from bus.incidents import Incidents
 from bus.liveness import any_locked
 from bus.repair.aside import Aside
 from bus.repair.done import Log, Repair
@@ -94,6 +98,16 @@ def _refuse_if_used(root: Path) -> None:
             os.close(fd)
 
 
+def _gaps(incidents: Incidents | None) -> int:
+    """The gaps that replicas have told of, as far as the broker's page says."""
+    if incidents is None:
+        return 0
+    try:
+        return incidents.counts()["gap_reported"]
+    except CorruptSegmentError:  # it was cut: then the bus begins in another directory
+        return 0
+
+
 class _Repair:
     """One run over one directory."""
 
@@ -117,15 +131,28 @@ class _Repair:
                 self._repair_files(hot_path)
         finally:
             os.close(lock_fd)
-        if is_hot:
-            with Broker(self._directory.path):
-                pass  # its replicas make durable what RAM alone has, and it removes the hot log
-            self._log.add(".", "the bus was started and stopped, to make its hot log durable")
+        if hot_path is not None and is_hot:
+            self._make_durable(hot_path)
         lock_fd = take_broker_lock(self._directory)
         try:
             self._repair_files(None)
         finally:
             os.close(lock_fd)
+
+    def _make_durable(self, hot_path: Path) -> None:
+        """Has replicas make durable what RAM alone has; then the broker removes the hot log."""
+        with ExitStack() as stack:
+            incidents = None
+            with suppress(OSError, BusError):  # without it, the bus begins in another directory
+                incidents = Incidents(stack.enter_context(control_table(hot_path / CONTROL_FILE)))
+            before = _gaps(incidents)
+            with Broker(self._directory.path):
+                pass
+            gaps = _gaps(incidents) - before
+        what = "the bus was started and stopped, to make its hot log durable"
+        if gaps:
+            what += f"; in {gaps} places, records that RAM alone had are lost, and readers are told"
+        self._log.add(".", what, lost=gaps > 0)
 
     def _tell_mended(self) -> None:
         root = f"{self._directory.path}/"

@@ -112,6 +112,7 @@ def test_a_hot_file_that_is_gone_keeps_no_repair_from_its_end(
     outcome = run(resting(KILLED), fault, repair=True)
     assert not outcome.wrong
     assert [(first, end) for _, first, end in outcome.gaps] == [(6, 10)]
+    assert outcome.losses == {"."}
 
 
 def test_what_verifies_nowhere_is_lost_aloud(resting: Callable[[str], RestingBus]) -> None:
