@@ -49,7 +49,7 @@ def main() -> int:
     wrong = [line for one in (*python, *sweeps.values()) for line in one.violations]
     print("\n".join(wrong) or "no violations")
     if options.page and not wrong:
-        grids = (options.grid, options.later_grid, options.third_grid)
+        grids = (options.grid, options.later_grid, options.third_grid, options.python_grid)
         text = page(sweeps, python, grids=grids, **_when())
         options.page.write_text(text)
     return int(bool(wrong))

@@ -25,7 +25,7 @@ def run(directory: Path, *, later: int) -> list[Swept]:
     return found
 
 
-def text(found: list[Swept]) -> str:
+def text(found: list[Swept], *, later: str) -> str:
     """The section of docs/steps.md."""
     rows = "\n".join(
         f"| {one.name} | {one.effects} | {one.kills} | {one.second_kills} | {len(one.violations)} |"
@@ -43,8 +43,8 @@ write is one effect, though a loss of power may tear it (`docs/power.md`).
 After each death others go on: members prove it, share the partitions, commit; or the next broker
 starts. Violated would be: a commit that went back or is torn, a partition without owner or with
 two, a member, slot, doorbell, file or number left over or given twice, damage by `bus check`. From
-every {FROM_EVERY}th of the states, who goes on dies as well, at its own effects, and the next one
-goes on.
+every {FROM_EVERY}th of the states, who goes on dies as well, before its own effects (in this run at
+every {later}th of them, from the first), and the next one goes on.
 
 | path | effects | kills | second kills | violations |
 |---|---|---|---|---|

@@ -17,7 +17,7 @@ def page(
     sweeps: Mapping[str, Sweep],
     python: list[Swept],
     *,
-    grids: tuple[str, ...],
+    grids: tuple[str, str, str, str],
     date: str,
     commit: str,
 ) -> str:
@@ -48,7 +48,7 @@ before the instructions in between that make the difference. In the middle of a 
 stos`, `rep movs`, the loop of the 300 KiB record) only bytes change that nobody reads: there every
 1021st round, or every 5003rd instruction, is taken.
 {tables}
-{python_paths.text(python)}"""
+{python_paths.text(python, later=grids[3])}"""
 
 
 def _table(found: Sweep) -> str:
