@@ -12,10 +12,14 @@ from bus.check.damage import Findings
 from bus.check.files import number_in
 from bus.directory import EPOCH_FILE, BusDirectory
 from bus.errors import BusError
+from bus.wall_clock import CLOCK_FILE
 
 
 def check_counters(directory: BusDirectory, findings: Findings) -> None:
-    """Check bus.json, the epoch and the next id."""
+    """Check bus.json, the epoch and the next id; and that a broker can have its clock.json."""
+    _, trouble = _look_for(directory.fd, CLOCK_FILE)
+    if trouble:
+        findings.inside(CLOCK_FILE).add(0, trouble)
     _read(directory.fd, identity.BUS_FILE, identity.BUS_FILE, findings.inside(identity.BUS_FILE))
     for name, field in ((EPOCH_FILE, "epoch"), (NEXT_ID_FILE, "next_id")):
         where = findings.inside(name)
@@ -64,10 +68,15 @@ def _read(fd: int, name: str, seal: str, findings: Findings) -> tuple[dict[str, 
 
 
 def _load(fd: int, name: str, seal: str) -> tuple[dict[str, Any] | None, str]:
+    data, trouble = _look_for(fd, name)
     try:
-        data = files.read_bytes(fd, name, links_max=2 if name == identity.BUS_FILE else 1)
-        return (None if data is None else twofold.decode(data, seal)), ""
+        return (None if data is None else twofold.decode(data, seal)), trouble
     except (ValueError, RecursionError) as error:
         return None, f"cannot be believed: {error}"
+
+
+def _look_for(fd: int, name: str) -> tuple[bytes | None, str]:
+    try:
+        return files.read_bytes(fd, name, links_max=2 if name == identity.BUS_FILE else 1), ""
     except BusError as error:
         return None, str(error)

@@ -14,7 +14,10 @@ from typing import Final
 from bus.repair.aside import Aside
 from bus.repair.done import Log
 
-_ROOT_FILES: Final = ("bus.json", "epoch", "next_id", "runtime.json", "broker.lock", "clients.lock")
+_ROOT_FILES: Final = (
+    *("bus.json", "epoch", "next_id", "runtime.json", "clock.json"),
+    *("broker.lock", "clients.lock"),
+)
 _PARTITION_FILE: Final = re.compile(r"state\.json(\.copy)?|\d{20}\.log|replica\.lock")
 _GROUP_FILE: Final = re.compile(r"[^.].*\.offsets(\.copy)?")
 

@@ -103,3 +103,17 @@ def test_a_hot_log_is_found_although_nothing_says_where_it_is(
     outcome = run(resting(KILLED), Fault(KILLED, "delete", files, 0), repair=False)
     assert_nothing_is_lost_in_silence(outcome)
     assert outcome.is_whole
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("repair", [False, True], ids=["as it is", "repaired"])
+@pytest.mark.parametrize(
+    "deed", ["put a directory in the place of", "put a symbolic link in the place of"]
+)
+def test_what_stands_in_the_place_of_the_clock_file_is_found_and_moved_away(
+    resting: Callable[[str], RestingBus], deed: str, repair: bool
+) -> None:
+    outcome = run(resting(STOPPED), Fault(STOPPED, deed, ("clock.json",), 0), repair=repair)
+    assert_nothing_is_lost_in_silence(outcome)
+    assert outcome.found
+    assert not (repair and outcome.refused)
