@@ -39,6 +39,7 @@ from bus.state import (
     state_path,
     store_state,
 )
+from bus.syncer import Syncer
 
 logger = logging.getLogger(__name__)
 
@@ -291,8 +292,8 @@ class Inventory:
         with partition.or_later(self._hot.incidents):
             self.rings.feed(partition.log, need, ahead=is_filling(partition.log))
 
-    def tend_all(self) -> None:
-        """Looks after every partition whose log has moved since the last look."""
+    def tend_all(self, syncer: Syncer | None) -> None:
+        """Looks after every partition whose log has moved; what waits for the disk, by `syncer`."""
         for partition in list(self.partitions()):
             tail = partition.log.tail
             if tail == partition.seen_tail:
@@ -303,7 +304,8 @@ class Inventory:
             except BusError as error:  # a full disk: try again
                 logger.error("%s: %s", partition.name, error)
                 partition.seen_tail = (0, 0)
-        note_durable(self.partitions(), self._store)
+        if syncer is not None:
+            note_durable(self._partitions.values(), self._store, syncer)
 
     def reserve_offsets(self, partition: OpenPartition) -> None:
         """Raises the offset limit, on disk first, when the log comes near it."""

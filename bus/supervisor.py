@@ -222,7 +222,7 @@ class Supervisor:
             return  # nothing in that hot directory is to be believed
         self._counts = self._hot.incidents.counts()
         self._registry.probe_all()
-        self._inventory.tend_all()
+        self._inventory.tend_all(self._groups.syncer)
         if now - self._last_sync_s >= self._config.offsets_sync_ms / 1000:
             self._last_sync_s = now
             self._groups.sync_nowait()

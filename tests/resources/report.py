@@ -57,16 +57,16 @@ class Part:
 
 
 def page(parts: Mapping[str, Part], sizes: Sizes, *, command: str) -> str:
-    """The page: written only when no test failed, of parts that ran at one commit."""
+    """The page: written only when no test failed, of all parts."""
     rows = "\n".join(
-        f"| `{file}` | {ABOUT[file]} | {len(part.passed)} | {sum(part.passed):.0f} |"
+        f"| `{file}` | {ABOUT[file]} | {len(part.passed)} | {sum(part.passed):.0f}"
+        f" | {part.commit} |"
         for file, part in sorted(parts.items())
     )
     measured = "\n".join(
         f"| {what} | {value} |" for part in parts.values() for what, value in part.figures.items()
     )
     date = max(part.date for part in parts.values())
-    (commit,) = {part.commit for part in parts.values()}
     loads = [part.load for part in parts.values()]
     return f"""# Resources: what runs out, hangs, jumps or was left behind
 
@@ -75,12 +75,12 @@ back. A run fails, and no page is written, if an acknowledged record is gone, an
 its cause, somebody hangs who has nothing to do with it, or a process, a semaphore, a file or an
 object in shared memory is left.
 
-Last run: {date}, at commit {commit}.
+Last run: {date}.
 
 Sizes: {sizes.text}. (`BUS_RESOURCE_EVERY=1` and `BUS_FAULT_STOPS=100` are the whole.)
 
-| tests | what | passed | s |
-|---|---|---|---|
+| tests | what | passed | s | at commit |
+|---|---|---|---|---|
 {rows}
 
 Failed: 0.
