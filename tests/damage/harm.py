@@ -85,6 +85,11 @@ def replace_by_zeros(path: Path) -> None:
     _put_in_place(path, bytes(path.stat().st_size))
 
 
+def replace_by_its_copy(path: Path) -> None:
+    """The same bytes in another file, as a restore from a backup makes it."""
+    _put_in_place(path, path.read_bytes())
+
+
 def replace_by_another(path: Path) -> None:
     """A sound segment, but not this one."""
     other = next(file for file in sorted(path.parent.glob("*" + path.suffix)) if file != path)

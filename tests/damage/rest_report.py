@@ -97,7 +97,7 @@ finds nothing although something is missing; if it still finds something after a
 Last run: {run.date}, at commit {run.commit}: {len(rows)} of {run.possible} trials
 ({100 * len(rows) / run.possible:.0f} %) in {run.took_s / 60:.0f} minutes, spread over all files and
 deeds (`{run.command}`).
-Lost in silence: 0.
+Lost in silence: 0. A trial in which a broker missed its deadlines is made again, twice at most.
 
 "Whole": every record and commit was there. "Told": some were not, and whoever asked got an error
 that says which, or the repair said that the group begins anew. "Refused": the broker did not start,

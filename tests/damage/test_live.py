@@ -99,11 +99,12 @@ CONTROL_HARM: Final = {
     "zeros": harm.replace_by_zeros,
     "directory": harm.replace_by_a_directory,
     "magic": harm.flip_magic,
+    "copied": harm.replace_by_its_copy,
 }
 
 
 @pytest.mark.parametrize("name", ["bus.ctl", "1-0.ctl"])
-@pytest.mark.parametrize("kind", CONTROL_HARM if ALL else ("cut", "deleted"))
+@pytest.mark.parametrize("kind", CONTROL_HARM if ALL else ("cut", "deleted", "copied"))
 def test_a_control_file_that_is_harmed_moves_the_bus_and_costs_no_record(
     tmp_path: Path, kind: str, name: str
 ) -> None:
