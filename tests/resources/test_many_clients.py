@@ -155,11 +155,15 @@ def test_a_tree_of_children_that_inherit_a_producer_and_send_harms_nobody(
                 root.exit_code = os.waitstatus_to_exitcode(code)
     note("fork bomb: slowest durable send of a bystander", f"{slowest:.2f} s")
     told = root.rest()
-    sent = [value for kind, value in told if kind == "sent"]
+    clients = [value for kind, value in told if kind == "sent"]
+    sent = [pid for pid, _ in clients]
     refused = [value for kind, value in told if kind == "refused"]
     note("fork bomb: children that sent, and that were refused", f"{len(sent)}, {len(refused)}")
     assert len(sent) + len(refused) == sum(WIDTH**level for level in range(1, DEPTH + 1))
     assert sent and all("client slots" in one for one in refused), refused
+    assert len({generation for _, generation in clients}) == len(sent), (
+        "nobody goes on in the slot of another process"
+    )
     eventually(lambda: attached(bus_dir) == 0, 30, "all slots are free")
     log = [one.value for one in read_all(bus_dir, ["t"])["t", 0]]
     assert sorted(log) == sorted([b"root", *(f"{pid}".encode() for pid in sent)])
@@ -177,7 +181,7 @@ def _branch(producer: bus.Producer, depth: int, report: Report) -> None:
             continue
         try:
             producer.send("t", b"%d" % os.getpid()).get(timeout=120)
-            report(["sent", os.getpid()])
+            report(["sent", [os.getpid(), producer._client.slot.generation]])
         except BusError as error:
             report(["refused", str(error)])
         _branch(producer, depth - 1, report)
