@@ -50,24 +50,34 @@ class RestingBus:
     def build(cls, path: Path, how: str) -> "RestingBus":
         """Make the bus, use it, and end it in that way."""
         made = cls(path, how)
-        broker = Broker(path).start()
-        with bus.Admin(path) as admin:
+        try:
+            made._make()
+        except BaseException:
+            end_processes(path)
+            made.clear()
+            raise
+        return made
+
+    def _make(self) -> None:
+        broker = Broker(self.path).start()
+        with BusDirectory.open(self.path) as directory:
+            self.bus_id = directory.bus_id_hex
+        with bus.Admin(self.path) as admin:
             admin.create_topics([bus.NewTopic("gone", 1)])
-            made.ids.add(made._id("gone"))
+            self.ids.add(self._id("gone"))
             admin.delete_topics(["gone"])
             settings = {"segment.bytes": str(1 << 20), "hot.bytes": str(4 << 20)}
             admin.create_topics([bus.NewTopic("t", 2, topic_configs=settings)])
             admin.create_topics([bus.NewTopic("other", 1)])
-        made.ids |= {made._id("t"), made._id("other")}
-        producer = bus.Producer(path)
-        made._send(producer, BIG, 70)
-        made._send(producer, SMALL, 6)
-        made._send(producer, OTHER, 6)
-        made._commit()
+        self.ids |= {self._id("t"), self._id("other")}
+        producer = bus.Producer(self.path)
+        self._send(producer, BIG, 70)
+        self._send(producer, SMALL, 6)
+        self._send(producer, OTHER, 6)
+        self._commit()
         producer.close()
-        made._end(broker)
-        made._remember()
-        return made
+        self._end(broker)
+        self._remember()
 
     def _id(self, topic: str) -> int:
         with BusDirectory.open(self.path) as directory:
@@ -119,7 +129,6 @@ class RestingBus:
     def _end(self, broker: Broker) -> None:
         self.hot = Path(status(self.path)["hot_dir"])
         pids = [row["pid"] for row in status(self.path)["replicas"]]
-        self.bus_id = self.hot.name.rpartition("-")[2]
         if self.how == STOPPED:
             broker.stop()
             self.hot = None
@@ -155,7 +164,7 @@ class RestingBus:
         for entry in self.path.iterdir():
             _remove(entry)
         for entry in Path("/dev/shm").iterdir():
-            if self.bus_id in entry.name:
+            if self.bus_id and self.bus_id in entry.name:
                 _remove(entry)
 
     def files(self) -> list[str]:
