@@ -3,16 +3,18 @@
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bus.assignment import Partition
-from bus.errors import LockTimeoutError
+from bus.errors import BrokerNotRunningError, GroupIdNotFoundError, LockTimeoutError
 from bus.incidents import Incidents
 from bus.liveness import death_probe
 from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable
-from bus.native.core import Bells, Table
+from bus.native.core import LAYOUT, Bells, Table
 from bus.offset_entries import Committed
 from bus.offsets import OffsetTable
+
+_STOPPING: Final = LAYOUT["bus_control.stopping"]
 
 
 class _Directory(Protocol):
@@ -61,18 +63,26 @@ class GroupTables:
     ) -> None:
         """Ask the broker for the group and open its files.
 
-        Raises GroupIdNotFoundError without `create` if there is none, and what the call raises.
+        Raises GroupIdNotFoundError without `create` if there is none, BrokerNotRunningError if the
+        bus is stopped meanwhile, and what the call raises.
         """
         self.client = client
         self._attached_as = self.client_key
         answer = client.call("group", name=group, create=create)
-        self.members = MemberTable.open(
-            client.hot_fd,
-            int(answer["id"]),
-            lock_timeout_ms=lock_timeout_ms,
-            incidents=Incidents(client.control),
-            name=group,
-        )
+        try:
+            self.members = MemberTable.open(
+                client.hot_fd,
+                int(answer["id"]),
+                lock_timeout_ms=lock_timeout_ms,
+                incidents=Incidents(client.control),
+                name=group,
+            )
+        except GroupIdNotFoundError as error:
+            if client.control.load32_acquire(_STOPPING):
+                raise BrokerNotRunningError(
+                    f"the bus was stopped while group {group!r} was opened"
+                ) from error
+            raise
         groups_fd = client.directory.open_groups()
         try:
             self.offsets = OffsetTable.open(groups_fd, group)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import (
+    BrokerNotRunningError,
     BusConfigurationError,
     CommitFailedError,
     CorruptSegmentError,
@@ -19,6 +20,7 @@ from bus.errors import (
 from bus.group import GroupMembership
 from bus.group_admin import describe_group, mark_deleted, remove_client, reset_offsets
 from bus.members import MemberTable, create_members_file
+from bus.native.core import LAYOUT
 from tests.groups.rig import BUS_ID, GROUP, GROUP_ID, Rig, poll, settle
 
 
@@ -328,6 +330,15 @@ def test_a_deleted_group_takes_no_members_and_a_new_one_is_found_by_join(rig):
     create_members_file(rig.hot_fd, bus_id=BUS_ID, group_id=GROUP_ID)
     handle.join([1])
     assert settle(rig, handle) == [everything(1, rig=rig)]
+
+
+def test_a_group_that_a_stop_takes_away_while_it_is_opened_says_that_it_was_the_stop(rig, tmp_path):
+    (tmp_path / f"hot/group-{GROUP_ID}.ctl").unlink()
+    with pytest.raises(GroupIdNotFoundError):
+        rig.join(1)
+    rig.control.store32_release(LAYOUT["bus_control.stopping"], 1)
+    with pytest.raises(BrokerNotRunningError, match="was stopped"):
+        rig.join(1)
 
 
 def test_a_table_that_is_not_there_or_not_one_is_named(rig, tmp_path):
