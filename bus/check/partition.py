@@ -19,6 +19,7 @@ from bus.check.segment import HEADER, Expected, SegmentFacts, check_segment
 from bus.check.truth import read_object
 from bus.directory import BusDirectory
 from bus.errors import UnsafeDirectoryError
+from bus.retention import segments_below
 from bus.state import OFFSET_STEP
 
 #: An offset above all: a segment that is not the last must be whole to its end frame.
@@ -71,7 +72,7 @@ def check_partition(
         if facts:
             segments.append(facts)
             files[facts.number] = file
-    check_chain(segments, findings)
+    check_chain(_kept(segments, state), findings)
     end = segments[-1].next_offset if segments else 0
     if state is not None:
         _check_bounds(state, segments, end, findings)
@@ -106,6 +107,12 @@ def _check_file(
         at = HEADER.offsets["base_offset"]
         findings.add(at, f"base_offset is {facts.base_offset}, the file is named {file.name}")
     return facts
+
+
+def _kept(segments: list[SegmentFacts], state: State | None) -> list[SegmentFacts]:
+    """Those that retention has left: of the others, a power loss may bring back any."""
+    start = state.log_start_offset if state else 0
+    return segments[segments_below([one.base_offset for one in segments], start) :]
 
 
 def check_chain(

@@ -272,6 +272,19 @@ def test_a_missing_segment_in_the_middle_is_found(tmp_path: Path) -> None:
     assert ["previous_end 6, the one before ends at 3" in one.what for one in damages] == [True]
 
 
+@pytest.mark.parametrize(("start", "is_damage"), [(5, True), (6, False), (8, False)])
+def test_of_segments_below_the_log_start_any_may_be_there(
+    tmp_path: Path, start: int, is_damage: bool
+) -> None:
+    partition = write_bus(tmp_path)
+    segments = [filled(3), filled(3, number=2, base=3), filled(3, number=3, base=6)]
+    for segment in segments:
+        segment.seal()
+    write_segments(partition, segments[0], segments[2])  # a power loss brought the first one back
+    write_state(tmp_path, (9, 3), start=start)
+    assert bool(check_directory(tmp_path)) is is_damage
+
+
 def _no_json(root: Path) -> None:
     (root / "topics" / "t" / "topic.json").write_text("{")
 
