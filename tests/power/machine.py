@@ -21,15 +21,19 @@ from bus.groups import Groups
 from bus.hotdir import open_or_create
 from bus.inventory import Inventory
 from bus.log import PartitionReader
+from bus.milestones import note_durable
 from bus.native.core import Bells, Partition, ProducerCore, Route
 from bus.open_partition import OpenPartition
 from bus.operations import Operations
 from bus.replica import Follower
 from bus.structs import TopicPartition
+from bus.syncer import PROBE
 from tests.power import promises
 from tests.power.promises import Found, Key
 
 Note = Callable[[object], None]
+#: In the place of a syncer: a disk that answers at once.
+_DISK: Any = SimpleNamespace(is_busy=False, ask=lambda _groups, done: done({PROBE: None}))
 
 
 class Appender(ProducerCore):  # type: ignore[misc]
@@ -177,7 +181,9 @@ class Machine:
     def step(self, key: Key) -> bool:
         """One step of the partition's replica; False if it has nothing to do."""
         follower = self._followers.get(key) or self._hire(key)
-        return follower.step()
+        has_worked = follower.step()
+        note_durable([self.partition(key)], self.inventory._store, _DISK)
+        return has_worked
 
     def drain(self, key: Key) -> None:
         """Until the replica has nothing to do."""
