@@ -30,7 +30,7 @@ BROKER = 0
 #: Between two rounds of what no event announces, in seconds: shorter than the real one.
 TICK_S = 0.05
 #: How long all processes of a bus may take to end after the broker was asked to, in seconds.
-END_S = 25.0
+END_S = 40.0
 _numbers = itertools.count()
 _SOURCE = Path(__file__).with_name("inject.c")
 

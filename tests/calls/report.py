@@ -36,8 +36,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def page(outcomes: Sequence[Outcome], *, date: str, commit: str, command: str) -> str:
-    """The whole page."""
+def page(
+    outcomes: Sequence[Outcome], repeated: int, *, date: str, commit: str, command: str
+) -> str:
+    """The whole page; that many trials missed a deadline first, and were run again."""
     wrong = sum(bool(one.wrong) for one in outcomes)
     hits = sum(one.hit is not None for one in outcomes)
     return f"""# System calls: each one fails, and is the last
@@ -57,7 +59,8 @@ or by the next one if it is killed right after), `bus check` finds damage, anyth
 process, a temporary file or a shared-memory object is left.
 
 Last run: {date}, at commit {commit}, `{command}`: {len(outcomes)} trials, {hits} of them hit their
-call (timing decides whether an Nth call comes), **{wrong} violations**.
+call (timing decides whether an Nth call comes), **{wrong} violations**. {repeated} of the trials
+missed a deadline at first, on a machine with other work, and were run again alone.
 
 | process | call | injected | hit | went on | killed, taken over | ended, taken over | violations |
 |---|---|---|---|---|---|---|---|
