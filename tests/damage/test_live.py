@@ -104,7 +104,7 @@ CONTROL_HARM: Final = {
 
 
 @pytest.mark.parametrize("name", ["bus.ctl", "1-0.ctl"])
-@pytest.mark.parametrize("kind", CONTROL_HARM if ALL else ("cut", "deleted", "copied"))
+@pytest.mark.parametrize("kind", CONTROL_HARM if ALL else ("cut", "deleted"))
 def test_a_control_file_that_is_harmed_moves_the_bus_and_costs_no_record(
     tmp_path: Path, kind: str, name: str
 ) -> None:
@@ -113,16 +113,16 @@ def test_a_control_file_that_is_harmed_moves_the_bus_and_costs_no_record(
         inside = Reader(path)
         inside.read(1)
         hot = hot_directory(path)
-        before = (hot / name).stat().st_ino
+        before = hot.stat().st_ino
         CONTROL_HARM[kind](hot / name)
 
         def has_moved() -> bool:
             there = hot_directory(path) / name
             is_whole = there.is_file() and there.read_bytes()[:1] != b"\0"
-            return is_whole and there.stat().st_ino != before
+            return is_whole and there.parent.stat().st_ino != before
 
         offsets = send_on(producer, MORE, RECORDS)
-        eventually(has_moved, 20, "the bus is in another hot directory")
+        eventually(has_moved, 40, "the bus is in another hot directory")
         for reader in read_all(path, inside, offsets[-1] + 1):
             assert set(range(RECORDS)) | set(offsets) <= set(reader.offsets), reader.errors
     assert not end_bus(path)
