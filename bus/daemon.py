@@ -29,8 +29,9 @@ def take_broker_lock(directory: BusDirectory) -> int:
     if lock_byte(fd, 0):
         try:
             with files.explained(str(directory.path / BROKER_LOCK)):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                # Never cut to nothing: ext4 would write the file out when it is closed, and a
+                # disk that hangs would keep a killed broker from ending.
+                os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
         except BaseException:
             os.close(fd)
             raise
