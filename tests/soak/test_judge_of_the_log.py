@@ -178,6 +178,22 @@ def test_an_offset_without_a_record_is_a_hole_unless_memory_was_lost() -> None:
     assert story_with("reboot").kinds == set()
 
 
+def test_offsets_jump_to_a_limit_after_a_stop_and_nowhere_else() -> None:
+    def story_with(next_offset: int, *losses: str, end: int = 1) -> Story:
+        story = Story()
+        story.send(3)
+        for loss in losses:
+            story.tell("loss", loss, story.now)
+        runs = [[0, [[1, 0]]], [next_offset, [[1, 1]]]]
+        story.tell("final", "at the end", TOPIC, 0, 0, next_offset + end, runs)
+        return story
+
+    assert story_with(1 << 24, "stop").kinds == set()
+    assert story_with(1 << 24).kinds == {"hole"}
+    assert story_with((1 << 24) - 1, "stop").kinds == {"hole"}
+    assert story_with(1 << 24, "stop", end=2).kinds == {"hole"}
+
+
 def test_an_empty_partition_starts_at_the_reserved_limit_after_a_power_cut() -> None:
     story = Story()
     story.tell("final", "at the end", TOPIC, 0, 0, 0, [])

@@ -14,6 +14,7 @@ shrunk      the log start has moved in a topic from which nothing may be deleted
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from bus.state import OFFSET_STEP
 from tests.soak.analysis.facts import (
     AFTER_A_POWER_CUT,
     AT_THE_END,
@@ -174,4 +175,16 @@ def _holes(history: History) -> Iterator[Violation]:
 def _jumps(history: History, final: FinalLog) -> bool:
     """After a loss of memory offsets go on at the reserved limit, so that none is given twice."""
     topic = history.topic(final.where[0])
-    return final.which == AFTER_A_POWER_CUT or any(loss.takes(topic) for loss in history.losses)
+    if final.which == AFTER_A_POWER_CUT or any(loss.takes(topic) for loss in history.losses):
+        return True
+    # So they do if a broker was killed while it opened what another one had stopped.
+    return bool(history.losses) and _ends_at_a_step(final)
+
+
+def _ends_at_a_step(final: FinalLog) -> bool:
+    """Whether all that is missing is one range, up to an offset that only a limit can be."""
+    missing = [at for at in (final.start, *(name + 1 for name in final.names)) if at < final.end]
+    first = next((at for at in missing if at not in final.names), final.end)
+    behind = min((at for at in final.names if at > first), default=final.end)
+    count = final.end - final.start - len(final.names)
+    return behind > 0 and behind % OFFSET_STEP == 0 and behind - first == count
