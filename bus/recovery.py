@@ -34,6 +34,7 @@ from bus.durable import (
     list_segments,
     open_dir,
     open_segment,
+    read_header,
     remove_leftovers,
     remove_segments,
     segment_name,
@@ -128,11 +129,17 @@ class RecoveryPlan:
 
 
 def plan_recovery(
-    state: PartitionState | None, bases: list[int], tail: Tail | None, *, is_cut: bool = False
+    state: PartitionState | None,
+    bases: list[int],
+    tail: Tail | None,
+    *,
+    before_first: int = 0,
+    is_cut: bool = False,
 ) -> RecoveryPlan:
     """Decides from the stored state, the base offsets of the durable files and the newest one.
 
-    `is_cut`: a newer file was set aside, so what `tail` proves is not all that there was.
+    `before_first`: where the log ended before the oldest file, as that file says. `is_cut`: a newer
+    file was set aside, so what `tail` proves is not all that there was.
     """
     if state is None:
         state = PartitionState(0, 0, CleanEnd(0, 0) if tail is None else None)
@@ -148,16 +155,21 @@ def plan_recovery(
         # a reader that comes from below an end that nothing leads up to is told what is missing
         previous_end=base if is_cut else previous_end,
         number=number + 1,
-        log_start_offset=_log_start(state, kept, base, is_cut),
+        log_start_offset=_log_start(state, kept, base, before_first, is_cut=is_cut),
         remove_tail=remove,
         durable_end=state.durable_end,
         **_seal(tail, witness),
     )
 
 
-def _log_start(state: PartitionState, kept: list[int], base: int, is_cut: bool) -> int:
+def _log_start(
+    state: PartitionState, kept: list[int], base: int, before_first: int, *, is_cut: bool
+) -> int:
     if kept:
-        return max(state.log_start_offset, kept[0])
+        # Retention stores the log start before it removes a file: above it, one was lost, and
+        # readers are to be told of it.
+        is_lost = before_first > state.log_start_offset
+        return state.log_start_offset if is_lost else max(state.log_start_offset, kept[0])
     witness = state.witness
     # Every record that had been on disk, and that retention had left, must be in some file.
     is_short = witness and _holds_records(witness) and state.log_start_offset < witness.offset
@@ -202,10 +214,21 @@ def recover(partition_dir: Path, state: PartitionState | None) -> RecoveryPlan:
         sweep_temporary(dir_fd)
         before = list_segments(dir_fd)
         bases, tail = _readable_tail(dir_fd, partition_dir, state.witness if state else None)
-        plan = plan_recovery(state, bases, tail, is_cut=bases != before)
+        first = _before_first(dir_fd, bases)
+        plan = plan_recovery(state, bases, tail, before_first=first, is_cut=bases != before)
         if tail is not None:
             _mend(dir_fd, tail, plan, partition_dir)
     return plan
+
+
+def _before_first(dir_fd: int, bases: list[int]) -> int:
+    """0 if the oldest file does not say where the log ended before it."""
+    if not bases:
+        return 0
+    try:
+        return read_header(dir_fd, bases[0]).previous_end
+    except (CorruptSegmentError, UnsafeDirectoryError, IsADirectoryError):
+        return 0
 
 
 def _readable_tail(

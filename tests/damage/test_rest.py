@@ -75,6 +75,8 @@ DANGERS = [
     # the newest file of a partition, after a kill: nothing said that there had been one
     (REBOOTED, "delete", ("topics/t/1/00000000000000000000.log",)),
     (REBOOTED, "delete", ("topics/t/0/00000000000000000050.log",)),
+    # the oldest one: the log began behind its records, as if retention had deleted them
+    (STOPPED, "delete", ("topics/t/0/00000000000000000000.log",)),
     # hot segments without their control page were swept away, with records that nobody else had
     (KILLED, "delete", ("hot:2-1.ctl",)),
     # the group began anew

@@ -113,6 +113,12 @@ def test_the_log_start_is_the_oldest_segment_or_what_was_deleted_up_to() -> None
     )
 
 
+def test_a_lost_oldest_segment_does_not_move_the_log_start_over_its_records() -> None:
+    state = replace(RUNNING, log_start_offset=10)
+    assert plan_recovery(state, [30, 100], TAIL, before_first=30).log_start_offset == 10
+    assert plan_recovery(state, [30, 100], TAIL, before_first=10).log_start_offset == 30
+
+
 def test_planning_again_after_acting_changes_nothing_more() -> None:
     first = plan(RUNNING, TAIL)
     again = plan(first.state, replace(TAIL, sealed=True, header_end_offset=150))
