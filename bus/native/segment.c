@@ -93,6 +93,7 @@ uint64_t bus_find_good(const uint8_t *base, uint64_t from, uint64_t limit, uint6
 /* A copy, for the entry may change under a wild writer's hand. */
 static bus_index_entry hint_of(const bus_segment *segment, int i) {
     bus_index_entry hint = {.position = bus_load32_acquire(&segment->index[i].position)};
+    if (hint.position == 0) return hint; /* the rest may be in the making */
     hint.relative_offset = bus_load32_relaxed(&segment->index[i].relative_offset);
     const uint64_t *timestamp = (const uint64_t *)&segment->index[i].max_timestamp;
     hint.max_timestamp = (int64_t)bus_load_relaxed(timestamp);
