@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is a matter of what else runs.
+settings.register_profile("bus", deadline=None)
+settings.load_profile("bus")
 
 if TYPE_CHECKING:
     from bus.broker import Broker

@@ -188,6 +188,7 @@ const char *bus_segment_header_error(const bus_segment *segment, uint64_t file_b
     uint32_t crc = bus_crc32c(0, bytes + 16, offsetof(bus_segment, reserved) - 16);
     if (crc != segment->header_crc) return "header_crc: the header's checksum does not match";
     if (segment->data_start != BUS_DATA_START) return "data_start: impossible value";
+    if (segment->bytes > UINT32_MAX) return "bytes: more than any segment has";
     if (segment->bytes > file_bytes) return "bytes: the file is shorter than its header says";
     return NULL;
 }
