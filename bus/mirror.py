@@ -22,7 +22,15 @@ from bus.durable import (
     segment_name,
 )
 from bus.errors import BusError
-from bus.native.core import Mapping, Scan, parse_header, scan_segment, seal_segment, sync_range
+from bus.native.core import (
+    Mapping,
+    Scan,
+    file_named,
+    parse_header,
+    scan_segment,
+    seal_segment,
+    sync_range,
+)
 from bus.synced import write_mark
 
 #: The seal fields follow the identity of the header, on the same page.
@@ -45,6 +53,8 @@ class Mirror:
     ) -> None:
         self._dir_fd = dir_fd
         self._fd = fd
+        self._identity = file_named(fd, "")[:2]
+        self._is_checked = False  # and nobody has looked after it since
         self._failed = False
         self._named = True
         self._seal = b""
@@ -136,17 +146,25 @@ class Mirror:
         """
         if not self._named:
             return
-        own = os.fstat(self._fd)
+        self._is_checked = True
         try:
-            named = os.stat(
-                segment_name(self.base_offset), dir_fd=self._dir_fd, follow_symlinks=False
-            )
+            *named, size = file_named(self._dir_fd, segment_name(self.base_offset))
         except OSError as error:
             self._failed = True
             raise MirrorError(f"its name is gone: {error.strerror}") from error
-        if (own.st_dev, own.st_ino) != (named.st_dev, named.st_ino) or own.st_size < self._bytes:
+        if tuple(named) != self._identity or size < self._bytes:
             self._failed = True
-            raise MirrorError(f"it was replaced, or cut: it has {own.st_size} bytes")
+            own_size = os.fstat(self._fd).st_size
+            raise MirrorError(f"it was replaced, or cut: it has {own_size} bytes")
+
+    def look_after(self) -> None:
+        """When nothing more comes: looks whether it is in place, unless the sync just did, and
+        notes how far it is on disk, if that is due. Raises MirrorError."""
+        if not self._is_checked:
+            self.check_in_place()
+        self._is_checked = False
+        if self.is_mark_due:
+            self.mark_synced()
 
     def mark_synced(self) -> None:
         """Notes in the file how far it is on disk; the note itself is, with the next sync.

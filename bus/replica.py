@@ -229,9 +229,7 @@ class Follower(Copier):
         rot, self._rot = self._rot, None
         if rot is not None and rot[0] == self._mirror.number:
             raise MirrorError(rot[1])
-        self._mirror.check_in_place()
-        if self._mirror.is_mark_due:
-            self._mirror.mark_synced()
+        self._mirror.look_after()
 
     def wait(self, timeout_ms: float) -> bool:
         """Sleeps until there is something to copy; True if there is."""

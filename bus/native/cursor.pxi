@@ -38,7 +38,6 @@ cdef class Cursor(Place):
         None at the end of what has been written (or is durable), and, with `placed` false, between
         two segments.
         """
-        cdef bus_frame frame
         cdef const uint8_t *base
         cdef bus_frame_state state
         cdef ConsumerRecord record
@@ -49,33 +48,32 @@ cdef class Cursor(Place):
                 return None
             pin = self.pin
             base = pin.mapping.base
+            record = ConsumerRecord.__new__(ConsumerRecord)
             state = bus_frame_read(base, self.position, self.limit, self.offset,
-                                   self.seed, self.check_crcs, &frame)
+                                   self.seed, self.check_crcs, &record.header)
             if state != BUS_FRAME_GOOD:
                 if self.is_end() and self.offset >= self.log.start():
                     self.leave_segment()
                     return None
-                pin = self.sound(state, &frame)
+                pin = self.sound(state, &record.header)
                 base = pin.mapping.base
-            kind = frame.attributes & BUS_TYPE_MASK
+            kind = record.header.attributes & BUS_TYPE_MASK
             if kind == BUS_TYPE_END:
                 self.leave_segment()
                 return None
             if kind == BUS_TYPE_PAD:
-                if frame.producer > self.offset:
-                    raise self.lost(frame.producer)
-                self.position += frame.size
+                if record.header.producer > self.offset:
+                    raise self.lost(record.header.producer)
+                self.position += record.header.size
                 continue
             if self.durable_only and self.offset >= self.log.durable_end():
                 return None
-            record = ConsumerRecord.__new__(ConsumerRecord)
             record.pin = pin
             record.at = base + self.position
-            record.header = frame
             record.source = self.source
             record.position = self.position
             record.offset = self.offset
-            self.position += frame.size
+            self.position += record.header.size
             self.offset += 1
             return record
 

@@ -92,26 +92,26 @@ enum bus_frame_state bus_frame_read(const uint8_t *base, uint64_t position, uint
         return BUS_FRAME_BAD_SIZE;
     memcpy(header, base + position, sizeof *header);
     bus_compiler_fence(); /* no value of it is loaded again from where it came from */
-    bus_frame frame = *header;
-    if (frame.size < sizeof frame || frame.size % BUS_FRAME_ALIGN || frame.size > limit - position)
+    if (header->size < sizeof *header || header->size % BUS_FRAME_ALIGN ||
+        header->size > limit - position)
         return BUS_FRAME_BAD_SIZE;
-    uint64_t value = bus_value_position(position, frame.attributes, frame.key_length,
-                                        frame.headers_length);
-    if (bus_align(value + frame.value_length, BUS_FRAME_ALIGN) != position + frame.size)
+    uint64_t value = bus_value_position(position, header->attributes, header->key_length,
+                                        header->headers_length);
+    if (bus_align(value + header->value_length, BUS_FRAME_ALIGN) != position + header->size)
         return BUS_FRAME_BAD_LENGTHS;
-    if (frame.offset != expected) return BUS_FRAME_BAD_OFFSET;
+    if (header->offset != expected) return BUS_FRAME_BAD_OFFSET;
     if (!check_crc) return BUS_FRAME_GOOD;
     bus_record body = {
-        .key = base + position + sizeof frame,
-        .headers = base + position + sizeof frame + frame.key_length,
+        .key = base + position + sizeof *header,
+        .headers = base + position + sizeof *header + header->key_length,
         .value = base + value,
-        .key_length = frame.key_length,
-        .headers_length = frame.headers_length,
-        .value_length = frame.value_length,
-        .attributes = frame.attributes,
+        .key_length = header->key_length,
+        .headers_length = header->headers_length,
+        .value_length = header->value_length,
+        .attributes = header->attributes,
     };
-    return bus_crc32c_frame(bus_body_crc(&body), &frame, seed) == frame.crc ? BUS_FRAME_GOOD
-                                                                            : BUS_FRAME_BAD_CRC;
+    uint32_t crc = bus_crc32c_frame(bus_body_crc(&body), header, seed);
+    return crc == header->crc ? BUS_FRAME_GOOD : BUS_FRAME_BAD_CRC;
 }
 
 const char *bus_frame_state_text(enum bus_frame_state state) {
