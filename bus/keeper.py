@@ -12,8 +12,9 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from bus import replica_lock
@@ -24,10 +25,10 @@ from bus.directory import BusDirectory
 from bus.errors import BusError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
+from bus.offspring import fork_child
 from bus.open_partition import OpenPartition
 from bus.replica import STATE_FAILED
 from bus.replica_process import (
-    EXIT_ERROR,
     EXIT_FAILED,
     ReplicaTask,
     replica_main,
@@ -42,8 +43,6 @@ SHORT_LIFE_S: Final = 0.25
 KILL_TIMEOUT_S: Final = 10.0
 #: A process that is to serve other partitions has so long to sync what it has, in seconds.
 CHANGE_TIMEOUT_S: Final = 2.0
-#: Python's handlers must not run in the child before it has installed its own.
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Keeper:
@@ -180,7 +179,11 @@ class Keeper:
             ReplicaTask(partition.topic, partition.number, self._scrub)
             for partition in crew.partitions
         ]
-        pid = fork_replica(self._directory, self._hot, tasks)
+        pid = fork_child(
+            "bus-replica",
+            [self._directory.fd, self._hot.fd],
+            partial(replica_main, self._directory, self._hot, tasks),
+        )
         crew.started_s = time.monotonic()
         try:
             pidfd = os.pidfd_open(pid)
@@ -312,24 +315,3 @@ def _exit_status(crew: Crew) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return "stopped for damage" if code == EXIT_FAILED else f"exit code {code}"
-
-
-def fork_replica(directory: BusDirectory, hot: HotDirectory, tasks: Sequence[ReplicaTask]) -> int:
-    """Forks a replica process; returns its pid. The caller has one thread only."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        pid = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        raise
-    if pid:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        return pid
-    code = EXIT_ERROR
-    try:
-        code = replica_main(directory, hot, tasks)
-    except BaseException:
-        logger.exception("a replica died; the broker starts another one")
-    finally:
-        # No cleanup of what belongs to the broker, no handlers, no buffers.
-        os._exit(code)

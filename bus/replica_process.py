@@ -7,16 +7,13 @@ broker is down, and the next broker adopts the replica. It ends
     alone               when the broker and all clients are gone and everything is synced;
     for good            when it met damage: replica-report.json says what, the state is FAILED.
 
-It closes every descriptor it inherited but the two directories: an inherited broker.lock or
-client socket would keep dead processes looking alive.
+Of the descriptors that it inherits it keeps the two directories alone.
 """
 
-import gc
 import logging
 import os
 import signal
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -29,6 +26,7 @@ from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.liveness import ROLE_REPLICA, ClientSlot, client_rows, is_dead
 from bus.native.core import Bells, Partition
+from bus.offspring import EXIT_ERROR, SIGNALS
 from bus.porter import IDLE_MS, Porter
 from bus.replica import STATE_FAILED, STATE_RUNNING, Follower, FollowerFailedError
 from bus.scrub import Scrubber, ScrubRate
@@ -45,8 +43,6 @@ SHORTEST_OF_MANY_MS: Final = 2_000.0
 LONGEST_MS: Final = 3_600_000.0
 
 EXIT_DONE: Final = 0
-#: An unexpected error: the broker starts another replica.
-EXIT_ERROR: Final = 1
 #: Damage: a human is needed, no restart.
 EXIT_FAILED: Final = 3
 #: Another replica holds the partition.
@@ -211,32 +207,15 @@ class Attendant:
             logger.error("the report could not be written: %s", unwritten)
 
 
-def close_inherited(keep: Iterable[int]) -> None:
-    """Closes every descriptor above stderr but those in `keep`."""
-    low = 3
-    for fd in sorted(fd for fd in keep if fd > 2):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
-
-
 def replica_main(directory: BusDirectory, hot: HotDirectory, tasks: Sequence[ReplicaTask]) -> int:
-    """The life of a replica process, right after the fork; returns its exit code.
-
-    SIGTERM and SIGINT are blocked when this is called.
-    """
-    gc.freeze()  # what the broker made stays as it is, so its pages stay shared
-    close_inherited([directory.fd, hot.fd])
+    """The life of a replica process (see `bus.offspring`); returns its exit code."""
     first = tasks[0].name.encode()[:48].decode(errors="ignore")
     more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
-    signal.set_wakeup_fd(-1)
     # Ctrl-C reaches the whole foreground group; the broker stops its replicas in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(OSError), open("/proc/self/comm", "w") as comm:
-        comm.write("bus-replica")
     berth = Berth(directory, hot, f"replica {first}{more}")
     signal.signal(signal.SIGTERM, berth.stop.on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         if len(tasks) == 1:
             return Attendant(directory, hot, tasks[0], berth).run()

@@ -13,7 +13,6 @@ over a question, nobody knows what was synced, and an error may have been report
 files count as in doubt, and are written again before the next sync (see `bus.groups`).
 """
 
-import gc
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bus.directory import BusDirectory, offsets_name
@@ -30,7 +29,7 @@ from bus.errors import BusError
 from bus.incidents import Incident, Incidents
 from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable
-from bus.replica_process import close_inherited
+from bus.offspring import fork_child
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +111,11 @@ class Syncer:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._pid = _fork(self._directory, theirs)
+                self._pid = fork_child(
+                    "bus-syncer",
+                    [self._directory.fd, theirs.fileno()],
+                    partial(_live, self._directory, theirs, os.getpid()),
+                )
             except OSError:
                 ours.close()
                 raise
@@ -144,36 +147,12 @@ class Syncer:
         self._done(dict.fromkeys(asked, "the process that called fdatasync was killed"))
 
 
-def _fork(directory: BusDirectory, theirs: socket.socket) -> int:
-    signals = (signal.SIGTERM, signal.SIGINT)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    broker_pid = os.getpid()
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _live(directory, theirs, broker_pid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-    return pid
-
-
-def _live(directory: BusDirectory, theirs: socket.socket, broker_pid: int) -> None:
-    """The life of the process, right after the fork; does not return."""
-    code = 1
-    try:
-        gc.freeze()
-        close_inherited([directory.fd, theirs.fileno()])
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it ends with the broker's end of the socket
-        with suppress(OSError), open("/proc/self/comm", "w") as comm:
-            comm.write("bus-syncer")
-        _serve(directory, theirs, broker_pid)
-        code = 0
-    except BaseException:
-        logger.exception("the process that syncs offsets ends; the broker starts another one")
-    finally:
-        os._exit(code)
+def _live(directory: BusDirectory, theirs: socket.socket, broker_pid: int) -> int:
+    """The life of the process; returns its exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the broker's end of the socket
+    _serve(directory, theirs, broker_pid)
+    return 0
 
 
 class Work:
