@@ -15,11 +15,13 @@ is opened step by step from the descriptor of the one above.
 
 import logging
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from bus import files, identity, traces, twofold
 from bus.address import Address, resolve_address
@@ -32,6 +34,8 @@ from bus.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_Content = TypeVar("_Content")
 
 EPOCH_FILE: Final = "epoch"
 RUNTIME_FILE: Final = "runtime.json"
@@ -211,48 +215,28 @@ class BusDirectory:
 
         Raises CorruptSegmentError if neither can be believed.
         """
-        *parents, name = _steps(relative)
-        try:
-            fd = self.open_below(*parents)
-        except DirectoryError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
-        try:
-            kept = twofold.read(fd, name, self.seal(relative))
-        finally:
-            os.close(fd)
+        kept = self._read(relative, partial(twofold.read, seal=self.seal(relative)))
+        if kept is None:
+            return None
         self._warn(relative, kept.trouble)
         return kept.value
 
     def write_truth(self, relative: str, value: dict[str, Any], durable: bool = True) -> None:
         """Replace a file of truth and its copy; its directory is there already."""
-        *parents, name = _steps(relative)
-        fd = self.open_below(*parents)
-        try:
+        with self._parent(relative) as (fd, name):
             twofold.write(fd, name, value, self.seal(relative), durable=durable)
-        finally:
-            os.close(fd)
 
     def mend_truth(self, relative: str) -> None:
         """Make a file of truth and its copy good again if one is; the caller alone writes it."""
-        *parents, name = _steps(relative)
-        fd = self.open_below(*parents)
-        try:
+        with self._parent(relative) as (fd, name):
             done = twofold.mend(fd, name, self.seal(relative))
-        finally:
-            os.close(fd)
         if done:
             self.mended.append(twofold.Mend(done))
 
     def remove_truth(self, relative: str) -> None:
         """Unlink a file of truth and its copy, if they are there."""
-        *parents, name = _steps(relative)
-        fd = self.open_below(*parents)
-        try:
+        with self._parent(relative) as (fd, name):
             twofold.remove(fd, name)
-        finally:
-            os.close(fd)
 
     def _warn(self, relative: str, trouble: str) -> None:
         if trouble:
@@ -266,6 +250,15 @@ class BusDirectory:
 
     def read_json(self, relative: str) -> dict[str, Any] | None:
         """A JSON file below the root, None if it, or its directory, is not there."""
+        return self._read(relative, files.read_json)
+
+    def write_json(self, relative: str, value: dict[str, Any], durable: bool = True) -> None:
+        """Replace a JSON file below the root atomically; its directory is there already."""
+        with self._parent(relative) as (fd, name):
+            files.write_json(fd, name, value, durable=durable)
+
+    def _read(self, relative: str, read: Callable[[int, str], _Content | None]) -> _Content | None:
+        """What `read` makes of a file below the root; None if its directory is not there."""
         *parents, name = _steps(relative)
         try:
             fd = self.open_below(*parents)
@@ -274,16 +267,17 @@ class BusDirectory:
                 return None
             raise
         try:
-            return files.read_json(fd, name)
+            return read(fd, name)
         finally:
             os.close(fd)
 
-    def write_json(self, relative: str, value: dict[str, Any], durable: bool = True) -> None:
-        """Replace a JSON file below the root atomically; its directory is there already."""
+    @contextmanager
+    def _parent(self, relative: str) -> Iterator[tuple[int, str]]:
+        """The directory of a file below the root, and the file's name in it."""
         *parents, name = _steps(relative)
         fd = self.open_below(*parents)
         try:
-            files.write_json(fd, name, value, durable=durable)
+            yield fd, name
         finally:
             os.close(fd)
 

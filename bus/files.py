@@ -95,6 +95,16 @@ def open_directory(name: str | Path, *, dir_fd: int | None = None, create: bool 
     return _checked(fd, what, stat.S_ISDIR, "a directory")
 
 
+def open_directory_if_there(path: Path) -> int | None:
+    """As `open_directory`; None if nothing has that name."""
+    try:
+        return open_directory(path)
+    except DirectoryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
 def make_directory(name: str, *, dir_fd: int) -> None:
     """Make a directory (0700) durably, unless it is there."""
     with explained(_what(name, dir_fd)):

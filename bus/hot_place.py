@@ -13,7 +13,7 @@ from typing import Final
 
 from bus import files
 from bus.directory import SHARED_MEMORY, BusDirectory, boot_id
-from bus.errors import DirectoryError, UnsafeDirectoryError
+from bus.errors import UnsafeDirectoryError
 from bus.twofold import Mend
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,9 @@ def check_home(directory: BusDirectory, path: Path) -> None:
 
     A copy of a bus directory has the id of its original, and would take its hot log away.
     """
-    try:
-        fd = files.open_directory(path)
-    except DirectoryError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return
-        raise
+    fd = files.open_directory_if_there(path)
+    if fd is None:
+        return
     try:
         text = files.read_bytes(fd, HOME_FILE)
     finally:

@@ -296,12 +296,9 @@ def wipe(path: Path) -> None:
 
     The control file goes first: without it nobody adopts what a death in between leaves.
     """
-    try:
-        fd = files.open_directory(path)
-    except DirectoryError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return
-        raise
+    fd = files.open_directory_if_there(path)
+    if fd is None:
+        return
     try:
         for name in os.listdir(fd):
             if not _OURS.search(name):

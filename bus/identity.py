@@ -54,8 +54,13 @@ def ensure(fd: int, path: Path, now: str) -> str:
     if traces.are_there(fd):
         missing = CorruptSegmentError(f"{path / BUS_FILE} is missing, and its copy too")
         return _rebuild(fd, path, now, missing)
-    twofold.write_new(fd, BUS_FILE, _content(os.urandom(8).hex(), now), BUS_FILE)
+    renew(fd, now)
     return ""
+
+
+def renew(fd: int, now: str) -> None:
+    """Give the bus another id, unless bus.json is there."""
+    twofold.write_new(fd, BUS_FILE, _content(os.urandom(8).hex(), now), BUS_FILE)
 
 
 def mend(fd: int) -> str | None:

@@ -12,7 +12,7 @@ def refuse_lost(path: str, missing: Sequence[Partition], damaged: Mapping[int, E
 
     What is left of a damaged entry may name another partition than it did, so all are suspects.
     """
-    if not missing or not damaged:
+    if not damaged:
         return
     names = ", ".join(f"{number} of topic id {topic}" for topic, number in missing)
     raise CorruptSegmentError(

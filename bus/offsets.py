@@ -191,7 +191,8 @@ class OffsetTable:
         if None in found.values():
             self._reindex()
             found = {partition: self._located(partition) for partition in found}
-            refuse_lost(self._path, [one for one in found if found[one] is None], self.damaged())
+            if missing := [one for one in found if found[one] is None]:
+                refuse_lost(self._path, missing, self.damaged())
         return {partition: entry.committed if entry else None for partition, entry in found.items()}
 
     def damaged(self) -> dict[int, Entry]:

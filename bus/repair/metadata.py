@@ -27,9 +27,7 @@ def open_identity(path: Path, log: Log, aside: Aside) -> BusDirectory:
             for name in (identity.BUS_FILE, identity.BUS_FILE + twofold.COPY_SUFFIX):
                 if (path / name).exists():
                     log.add(name, str(error), kept=aside.move(name))
-            content = {"format": identity.FORMAT, "bus_id": os.urandom(8).hex()}
-            content["created"] = timestamp()
-            twofold.write_new(fd, identity.BUS_FILE, content, identity.BUS_FILE)
+            identity.renew(fd, timestamp())
         finally:
             os.close(fd)
         log.add(identity.BUS_FILE, "made anew with another id; no file carries the old one")
