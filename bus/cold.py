@@ -11,12 +11,19 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from bus.durable import DATA_START, list_segments, open_dir, open_segment, segment_name
+from bus.durable import (
+    DATA_START,
+    good_runs,
+    list_segments,
+    number_in,
+    open_dir,
+    open_segment,
+    segment_name,
+)
 from bus.errors import BusError, CorruptRecordError, CorruptSegmentError
 from bus.native.core import (
-    LAYOUT,
     Mapping,
     Partition,
     SegmentHeader,
@@ -26,8 +33,6 @@ from bus.native.core import (
     segment_seed,
 )
 from bus.structs import TopicPartition
-
-_NUMBER_AT: Final = LAYOUT["bus_segment.number"]
 
 
 class ColdSegment(NamedTuple):
@@ -98,7 +103,7 @@ class ColdSegments:
         with suppress(OSError, BusError), open_dir(self._path) as dir_fd:
             for base in list_segments(dir_fd):
                 with suppress(OSError, BusError), _opened(dir_fd, base) as fd:
-                    if _raw_number(os.pread(fd, DATA_START, 0)) == number:
+                    if number_in(os.pread(fd, DATA_START, 0)) == number:
                         return str(self._path / segment_name(base))
         return str(self._path)
 
@@ -147,7 +152,7 @@ class ColdSegments:
 
     def _candidates(self, head: bytes) -> Iterator[int]:
         """Numbers that a file with a damaged header may have: its own, and those in between."""
-        yield _raw_number(head)
+        yield number_in(head)
         known: set[int] = set()
         with open_dir(self._path) as dir_fd:
             for base in list_segments(dir_fd):
@@ -165,7 +170,9 @@ class ColdSegments:
             return sealed
         if behind is None and not sealed:
             return None
-        end = walked_end(segment, self._log.seed(segment.number))
+        seed = self._log.seed(segment.number)
+        *_, last = good_runs(segment.mapping, offset=segment.base_offset, seed=seed)
+        end = last.next_offset  # of the last record that verifies, whatever is damaged before it
         return max(end, sealed) if behind is None or sealed <= behind else end
 
     def _seal_holds(self, segment: ColdSegment, header: SegmentHeader) -> bool:
@@ -206,27 +213,8 @@ def _opened(dir_fd: int, base: int) -> Iterator[int]:
         os.close(fd)
 
 
-def walked_end(segment: ColdSegment, seed: int) -> int:
-    """The offset after the last record that verifies, whatever is damaged before it."""
-    position, offset = DATA_START, segment.base_offset
-    while True:
-        scan = scan_segment(segment.mapping, start=position, offset=offset, seed=seed)
-        if scan.sealed or scan.error is None:
-            return scan.next_offset
-        good = find_good(
-            segment.mapping, start=scan.end_position, least=scan.next_offset, seed=seed
-        )
-        if good is None:
-            return scan.next_offset
-        position, offset = good
-
-
 def _header_of(head: bytes | memoryview) -> SegmentHeader | None:
     try:
         return parse_header(head)
     except CorruptSegmentError:
         return None
-
-
-def _raw_number(head: bytes) -> int:
-    return int.from_bytes(head[_NUMBER_AT : _NUMBER_AT + 8], "little")

@@ -18,8 +18,19 @@ from typing import Final
 
 from bus import files
 from bus.errors import NoSpaceError
-from bus.native.core import LAYOUT, SegmentHeader, parse_header
+from bus.native.core import (
+    LAYOUT,
+    Mapping,
+    Scan,
+    SegmentHeader,
+    find_good,
+    parse_header,
+    scan_segment,
+)
 
+#: The timestamp of no record: below all.
+NO_TIMESTAMP: Final = -(1 << 63)
+_NUMBER_AT: Final = LAYOUT["bus_segment.number"]
 #: Digits of a base offset in a file name: the width of the largest 63-bit offset, and one more.
 NAME_DIGITS: Final = 20
 SUFFIX: Final = ".log"
@@ -97,6 +108,28 @@ def read_header(dir_fd: int, base_offset: int) -> SegmentHeader:
         return parse_header(os.pread(fd, DATA_START, 0))
     finally:
         os.close(fd)
+
+
+def number_in(head: bytes) -> int:
+    """The number in a header that need not be one."""
+    return int.from_bytes(head[_NUMBER_AT : _NUMBER_AT + 8], "little")
+
+
+def good_runs(mapping: Mapping, *, offset: int, seed: int) -> Iterator[Scan]:
+    """Each run of frames that verify: from the first record, at `offset`, and behind each damage.
+
+    It ends with the run that reaches the end frame, or after which nothing verifies.
+    """
+    start = DATA_START
+    while True:
+        scan = scan_segment(mapping, start=start, offset=offset, seed=seed)
+        yield scan
+        if scan.sealed or scan.error is None:
+            return
+        good = find_good(mapping, start=scan.end_position, least=scan.next_offset, seed=seed)
+        if good is None:
+            return
+        start, offset = good
 
 
 def identity_of(header: bytes) -> bytes:

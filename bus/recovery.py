@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from bus.durable import (
     DATA_START,
+    good_runs,
     list_segments,
     open_dir,
     open_segment,
@@ -45,11 +46,7 @@ from bus.files import path_of, sweep_temporary
 from bus.native.core import (
     LAYOUT,
     Mapping,
-    Scan,
-    SegmentHeader,
-    find_good,
     parse_header,
-    scan_segment,
     seal_segment,
 )
 from bus.state import OFFSET_STEP, CleanEnd, PartitionState, offset_limit_for
@@ -259,10 +256,13 @@ def scan_tail(dir_fd: int, base_offset: int, clean: CleanEnd | None = None) -> T
         mapping = Mapping(fd, header.bytes)  # what was cut off reads as zeros
     finally:
         os.close(fd)
-    scan = scan_segment(mapping)
+    runs = good_runs(mapping, offset=header.base_offset, seed=header.seed)
+    scan = kept = next(runs)
     mark = read_mark(head, header.seed) or Synced(0, 0)
     stopped = clean is not None and clean.number == header.number  # then all was synced
-    kept = _scan_on(mapping, header, scan, len(mapping) if stopped else mark.position)
+    synced = len(mapping) if stopped else mark.position
+    while kept.end_position < synced and (further := next(runs, None)) is not None:
+        kept = further
     return Tail(
         base_offset=base_offset,
         number=header.number,
@@ -276,16 +276,6 @@ def scan_tail(dir_fd: int, base_offset: int, clean: CleanEnd | None = None) -> T
         kept_position=kept.end_position,
         kept_offset=kept.next_offset,
     )
-
-
-def _scan_on(mapping: Mapping, header: SegmentHeader, scan: Scan, synced: int) -> Scan:
-    """The last walk over good frames: behind each damage, as long as all had been synced there."""
-    while not scan.sealed and scan.error is not None and scan.end_position < synced:
-        good = find_good(mapping, start=scan.end_position, least=scan.next_offset, seed=header.seed)
-        if good is None:
-            return scan
-        scan = scan_segment(mapping, start=good[0], offset=good[1], seed=header.seed)
-    return scan
 
 
 def _check_version(head: bytes, path: str) -> None:

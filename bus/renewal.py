@@ -20,6 +20,7 @@ from bus.durable import (
     DATA_START,
     IDENTITY_BYTES,
     MENDED_SUFFIX,
+    NO_TIMESTAMP,
     create_temporary,
     discard_temporary,
     identity_of,
@@ -45,7 +46,6 @@ _SEAL: Final = struct.Struct("<QQq")
 _SEAL_AT: Final = LAYOUT["bus_segment.end_offset"]
 _INDEX_AT: Final = LAYOUT["bus_segment.index"]
 _INDEX_ENTRY_BYTES: Final = LAYOUT["sizeof.bus_index_entry"]
-_NEVER: Final = -(1 << 63)
 
 assert LAYOUT["bus_segment.max_timestamp"] == _SEAL_AT + _SEAL.size - 8
 
@@ -250,7 +250,7 @@ class Mender:
 
     def _latest(self, mapping: Mapping) -> int:
         """The largest timestamp of all that verifies."""
-        position, offset, latest = DATA_START, self._facts.base_offset, _NEVER
+        position, offset, latest = DATA_START, self._facts.base_offset, NO_TIMESTAMP
         while True:
             scan = scan_segment(mapping, start=position, offset=offset, seed=self._seed)
             latest = max(latest, scan.max_timestamp)

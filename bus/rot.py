@@ -8,7 +8,7 @@ import os
 import threading
 from typing import Final
 
-from bus.durable import DATA_START, open_segment
+from bus.durable import DATA_START, NO_TIMESTAMP, open_segment
 from bus.errors import BusError, CorruptSegmentError
 from bus.native.core import (
     Mapping,
@@ -21,7 +21,6 @@ from bus.native.core import (
 
 #: Read at once; then comes the pause that the rate asks for.
 SLICE_BYTES: Final = 1 << 20
-_NEVER: Final = -(1 << 63)
 
 
 class Stopped(Exception):
@@ -74,7 +73,7 @@ def find_rot(
 def _in_frames(
     mapping: Mapping, header: SegmentHeader, pace: Pace, synced: int | None
 ) -> str | None:
-    position, offset, latest = DATA_START, header.base_offset, _NEVER
+    position, offset, latest = DATA_START, header.base_offset, NO_TIMESTAMP
     end, size = synced or header.bytes, SLICE_BYTES
     while position < end:
         stop = min(position + size, end)

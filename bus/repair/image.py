@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bus.check.segment import HEADER
+from bus.durable import DATA_START, NO_TIMESTAMP
 from bus.fields import Fields
 from bus.native.core import (
     LAYOUT,
@@ -21,7 +22,6 @@ from bus.native.core import (
     segment_seed,
 )
 
-DATA_START: Final = LAYOUT["sizeof.bus_segment"]
 FRAME_BYTES: Final = LAYOUT["sizeof.bus_frame"]
 PAGE: Final = LAYOUT["BUS_PAGE"]
 _FRAME: Final = Fields(
@@ -36,7 +36,6 @@ _INDEX_AT: Final = LAYOUT["bus_segment.index"]
 _SYNCED_AT: Final = LAYOUT["bus_segment.synced"]
 _TYPE: Final = LAYOUT["BUS_TYPE_MASK"]
 _PAD: Final = LAYOUT["BUS_TYPE_PAD"]
-_NO_TIMESTAMP: Final = -(2**63)
 _CRC_FROM, _CRC_TO = HEADER.offsets["bus_id"], HEADER.offsets["seed"] + 8
 
 Bytes = bytes | bytearray | memoryview
@@ -194,7 +193,7 @@ class _Builder:
     def _write_index(self) -> int:
         """Fills the index; the largest timestamp."""
         interval = max(len(self._data) // _ENTRIES, 1)
-        largest, written = _NO_TIMESTAMP, -1
+        largest, written = NO_TIMESTAMP, -1
         for position, offset, timestamp in self._records():
             if written < position // interval < _ENTRIES:
                 written = position // interval
@@ -244,6 +243,6 @@ def write_header(data: bytearray, identity: Identity) -> None:
         at, size = HEADER.offsets[name], sizes.get(name, 8)
         data[at : at + size] = value.to_bytes(size, "little")
     at = HEADER.offsets["max_timestamp"]
-    data[at : at + 8] = _NO_TIMESTAMP.to_bytes(8, "little", signed=True)
+    data[at : at + 8] = NO_TIMESTAMP.to_bytes(8, "little", signed=True)
     at = HEADER.offsets["header_crc"]
     data[at : at + 4] = crc32c(bytes(data[_CRC_FROM:_CRC_TO])).to_bytes(4, "little")

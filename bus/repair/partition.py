@@ -19,18 +19,17 @@ from typing import Final
 from bus import files
 from bus.catalog import Topic
 from bus.directory import BusDirectory
-from bus.durable import list_segments, segment_name
+from bus.durable import DATA_START, list_segments, number_in, segment_name
 from bus.errors import CorruptSegmentError
 from bus.native.core import find_good, parse_header
 from bus.recovery import scan_tail
 from bus.repair.aside import Aside
 from bus.repair.done import Log
-from bus.repair.image import DATA_START, PAGE, Identity, Image, make_image
+from bus.repair.image import PAGE, Identity, Image, make_image
 from bus.state import OFFSET_STEP, PartitionState, load_state
 
 #: Numbers that are tried for a file whose header is damaged.
 _TRIES: Final = 256
-_NUMBER_AT: Final = 40
 _EVERYTHING: Final = 1 << 63
 #: A file that holds nothing but a gap.
 _SMALL: Final = DATA_START + PAGE
@@ -149,7 +148,7 @@ class PartitionRepair:
         return None
 
     def _candidates(self, data: bytes, before: Segment | None, behind: Segment | None) -> list[int]:
-        raw = int.from_bytes(data[_NUMBER_AT : _NUMBER_AT + 8], "little")
+        raw = number_in(data)
         first = before.identity.number + 1 if before else 1
         last = behind.identity.number - 1 if behind else first + _TRIES
         near = range(max(first, last - _TRIES), last + 1)
