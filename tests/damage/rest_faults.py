@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tests.buses import SHARED_MEMORY
-from tests.damage.rest_bus import RestingBus
+from tests.damage.rest_bus import HOW, KILLED, STOPPED, RestingBus
 
 #: Files that a bus does not need again: locks, sockets, logs.
 NO_MATTER = ("broker.lock", "clients.lock", "broker.sock", "broker.log", "replica.lock")
@@ -131,3 +131,20 @@ def doubles(bus: RestingBus, seeds: int) -> Iterator[Fault]:
     for pair in pairs:
         for deed in _TWICE:
             yield from (Fault(bus.how, deed, pair, 100 + seed) for seed in range(seeds))
+
+
+def sampled(
+    resting: Callable[[str], RestingBus], *, at_most: int, everywhere: bool
+) -> Iterator[tuple[RestingBus, Fault]]:
+    """So many faults of a bus that came to rest in one way, or in each; BUS_FAULT_SEED says which.
+
+    The seed is printed.
+    """
+    seed = int(os.environ.get("BUS_FAULT_SEED") or int.from_bytes(os.urandom(3), "big"))
+    print(f"BUS_FAULT_SEED={seed}")
+    dice = Random(seed)
+    for how in HOW if everywhere else dice.sample((STOPPED, KILLED), 1):
+        bus = resting(how)
+        faults = [*singles(bus, 3), *doubles(bus, 3)]
+        for fault in dice.sample(faults, min(at_most, len(faults))):
+            yield bus, fault

@@ -75,7 +75,7 @@ def test_a_durable_file_that_is_harmed_is_mended_from_ram(
         harm.SEGMENT_HARM[kind](file)
 
         def is_mended() -> bool:
-            return file.is_file() and file.read_bytes()[12288:] == records
+            return file.is_file() and file.read_bytes()[LAYOUT["sizeof.bus_segment"] :] == records
 
         if kind in ("header", "magic", "index", "seal")[: 2 if which else 4]:
             eventually(lambda: counters(path)["damage_found"] > 0, 20)

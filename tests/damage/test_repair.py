@@ -3,11 +3,9 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import pytest
 
 from bus.broker import Broker
 from bus.check import check_directory
-from tests.damage.rest_bus import HOW, KILLED, STOPPED, RestingBus, end_processes
-from tests.damage.rest_faults import Fault, doubles, singles
+from tests.damage.rest_bus import KILLED, STOPPED, RestingBus, end_processes
+from tests.damage.rest_faults import Fault, sampled
 from tests.damage.rest_trial import run
 
 EVERY = "BUS_DAMAGE_TRIALS" in os.environ
@@ -43,26 +41,6 @@ repair_directory(sys.argv[1])
 DIED = 77
 
 
-@pytest.fixture(scope="module")
-def resting() -> Iterator[Callable[[str], RestingBus]]:
-    """A bus that came to rest in some way, put back before each trial; nothing is left of it."""
-    root = Path(tempfile.mkdtemp(prefix="bus-repair-"))
-    made: dict[str, RestingBus] = {}
-
-    def build(how: str) -> RestingBus:
-        if how not in made:
-            made[how] = RestingBus.build(root / how, how)
-        made[how].put_back()
-        return made[how]
-
-    try:
-        yield build
-    finally:
-        for one in made.values():
-            one.clear()
-        shutil.rmtree(root)
-
-
 def repair(path: Path) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", "bus", "check", "--repair", "--json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -74,15 +52,9 @@ def repair(path: Path) -> tuple[int, dict[str, Any]]:
 def test_after_a_repair_the_bus_is_clean_and_what_is_lost_was_told(
     resting: Callable[[str], RestingBus],
 ) -> None:
-    seed = int(os.environ.get("BUS_FAULT_SEED") or int.from_bytes(os.urandom(3), "big"))
-    print(f"BUS_FAULT_SEED={seed}")
-    dice = random.Random(seed)
-    for how in HOW if EVERY else dice.sample((STOPPED, KILLED), 1):
-        bus = resting(how)
-        faults = [*singles(bus, 3), *doubles(bus, 3)]
-        for fault in dice.sample(faults, min(TRIALS, len(faults))):
-            outcome = run(bus, fault, repair=True)
-            assert not outcome.wrong, f"{fault}: {outcome.wrong}; check found {outcome.found}"
+    for bus, fault in sampled(resting, at_most=TRIALS, everywhere=EVERY):
+        outcome = run(bus, fault, repair=True)
+        assert not outcome.wrong, f"{fault}: {outcome.wrong}; check found {outcome.found}"
 
 
 def test_a_damaged_file_is_made_anew_from_the_hot_copy_and_kept(

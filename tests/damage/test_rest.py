@@ -5,39 +5,16 @@ all). BUS_FAULT_SEED: which ones.
 """
 
 import os
-import random
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.damage.rest_bus import HOW, KILLED, REBOOTED, STOPPED, RestingBus
-from tests.damage.rest_faults import Fault, doubles, singles
+from tests.damage.rest_bus import KILLED, REBOOTED, STOPPED, RestingBus
+from tests.damage.rest_faults import Fault, sampled
 from tests.damage.rest_trial import Outcome, run
 
 TRIALS = int(os.environ.get("BUS_DAMAGE_TRIALS") or 3)
 EVERY = "BUS_DAMAGE_TRIALS" in os.environ
-
-
-@pytest.fixture(scope="module")
-def resting() -> Iterator[Callable[[str], RestingBus]]:
-    """A bus that came to rest in some way, put back before each trial; nothing is left of it."""
-    root = Path(tempfile.mkdtemp(prefix="bus-rest-"))
-    made: dict[str, RestingBus] = {}
-
-    def build(how: str) -> RestingBus:
-        if how not in made:
-            made[how] = RestingBus.build(root / how, how)
-        return made[how]
-
-    try:
-        yield build
-    finally:
-        for one in made.values():
-            one.clear()
-        shutil.rmtree(root)
 
 
 def assert_nothing_is_lost_in_silence(outcome: Outcome) -> None:
@@ -48,14 +25,8 @@ def assert_nothing_is_lost_in_silence(outcome: Outcome) -> None:
 def test_no_damage_at_rest_is_silent_or_loses_what_its_copy_has(
     resting: Callable[[str], RestingBus],
 ) -> None:
-    seed = int(os.environ.get("BUS_FAULT_SEED") or int.from_bytes(os.urandom(3), "big"))
-    print(f"BUS_FAULT_SEED={seed}")
-    dice = random.Random(seed)
-    for how in HOW if EVERY else dice.sample((STOPPED, KILLED), 1):
-        bus = resting(how)
-        faults = [*singles(bus, 3), *doubles(bus, 3)]
-        for fault in dice.sample(faults, min(TRIALS, len(faults))):
-            assert_nothing_is_lost_in_silence(run(bus, fault, repair=False))
+    for bus, fault in sampled(resting, at_most=TRIALS, everywhere=EVERY):
+        assert_nothing_is_lost_in_silence(run(bus, fault, repair=False))
 
 
 #: What once did harm without a word.
