@@ -1,0 +1,1 @@
+"""Workers: processes, pools, and what becomes of tasks whose process dies."""

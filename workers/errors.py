@@ -1,0 +1,112 @@
+"""Every error of the workers package, as one shallow tree.
+
+`WorkersError` is a `BusError`, so that a program needs one `except` for both packages.
+"""
+
+from typing import Any
+
+from bus.errors import BusConfigurationError, BusError
+
+
+class WorkersError(BusError):
+    """The root of the errors of this package."""
+
+
+class StartMethodError(WorkersError, BusConfigurationError):
+    """Raised when workers cannot be started as asked: "fork" with threads about, and the like."""
+
+
+class RecyclingError(WorkersError, BusConfigurationError):
+    """Raised when a limit on a worker's life makes no sense."""
+
+
+class BoardError(WorkersError):
+    """Raised when the file in which workers are described cannot be made or read."""
+
+
+class NotPicklableError(WorkersError, TypeError):
+    """Raised when a handler, a task or a hook cannot travel to a worker process."""
+
+
+class CrashLoopError(WorkersError):
+    """Raised when workers end over and over before any of them gets anything done.
+
+    Attributes: `deaths` (how many in a row), `last` (how the last one ended, in words).
+    """
+
+    def __init__(self, message: str, *, deaths: int = 0, last: str = "") -> None:
+        super().__init__(message)
+        self.deaths = deaths
+        self.last = last
+
+
+class WorkerDied(WorkersError):
+    """Raised for a task whose worker process ended while it ran the task.
+
+    Attributes: `pid`, `exit_code` (None if a signal ended it, or if it is not known), `signal`
+    (its number, else None), `out_of_memory` (True if the kernel's OOM killer did it).
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        pid: int = 0,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        out_of_memory: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exit_code = exit_code
+        self.signal = signal
+        self.out_of_memory = out_of_memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+class TaskTimeout(WorkersError, TimeoutError):
+    """Raised in a handler that runs longer than its timeout; a kill follows if it goes on."""
+
+
+class TaskInterrupted(BaseException):
+    """Raised in a handler that still runs when a drain runs out of time. No attempt is counted.
+
+    Not an Exception: a handler that goes on after any error must not go on after this one.
+    """
+
+
+class RemoteError(WorkersError):
+    """Stands for an exception of a worker that cannot be made again in this process.
+
+    Attributes: `type_name` (with its module), `text` (its message), `traceback` (the whole chain,
+    as Python would have printed it), `notes`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        type_name: str = "",
+        text: str = "",
+        traceback: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+        self.notes = notes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    made: type[WorkersError], args: tuple[Any, ...], state: dict[str, Any]
+) -> WorkersError:
+    # keyword-only attributes do not fit the default way of pickling an exception
+    error = made(*args)
+    error.__dict__.update(state)
+    return error
