@@ -12,14 +12,23 @@ It logs a request before it answers it: whatever the kernel believes to be done 
 import ctypes
 import errno
 import os
+import signal
 import stat
 import struct
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from tests.waiting import eventually
+
+#: A disk that was told to hang answers after that time all the same, in seconds: who waits for it
+#: can neither be killed nor reach its own deadline.
+HANG_S_MAX: Final = 100.0
+#: How long the last user of the disk may take to go, in seconds.
+END_S: Final = 30.0
 NAME = b"disk"
 #: What `mount` shows as the source, so that leftovers can be told.
 SOURCE = b"bus-power"
@@ -76,8 +85,11 @@ class Server:
                 os.write(self._fd, _OUT.pack(_OUT.size + len(answer), -code, unique) + answer)
 
     def _hang(self) -> None:
-        """Who waits for an answer cannot be killed, so it comes when the test is gone."""
+        """Who waits for an answer cannot be killed, so it comes when the test is gone or late."""
+        until = time.monotonic() + HANG_S_MAX
         while self._hanging.exists() and os.getppid() == self._owner:
+            if time.monotonic() > until:
+                return
             time.sleep(0.005)
 
     def _answer(self, kind: int, node: int, body: memoryview) -> tuple[int, bytes]:
@@ -135,20 +147,39 @@ def logged_disk(place: Path, image: bytes) -> Iterator[tuple[Path, Path]]:
     mount.mkdir()
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            Server(fd, bytearray(image), log_fd, place).run()
-        finally:
-            os._exit(0)
-    os.close(log_fd)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(SOURCE, bytes(mount), b"fuse", 0, options) != 0:
+        raise OSError(ctypes.get_errno(), "mount of a fuse filesystem; run tests as root")
     try:
-        options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(SOURCE, bytes(mount), b"fuse", 0, options) != 0:
-            raise OSError(ctypes.get_errno(), "mount of a fuse filesystem; run tests as root")
+        pid = os.fork()  # only now: before the mount there is nothing to read, which is an error
+        if pid == 0:
+            _serve(Server(fd, bytearray(image), log_fd, place))
+        os.close(log_fd)
         os.close(fd)
         yield mount / NAME.decode(), log
     finally:
         libc.umount2(bytes(mount), 2)  # MNT_DETACH: the server ends with the last user
+        _end(pid)
+
+
+def _serve(server: Server) -> None:
+    """Does not return."""
+    code = 1
+    try:
+        server.run()
+        code = 0
+    except BaseException:  # noqa: BLE001 - as an interpreter ends: it must not run on into ours
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _end(pid: int) -> None:
+    """Waits for the end of the server; when it dies, everybody who still waits gets an error."""
+    try:
+        eventually(lambda: os.waitpid(pid, os.WNOHANG)[0], END_S, "the last user of the disk goes")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        raise

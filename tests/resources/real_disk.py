@@ -1,4 +1,8 @@
-"""A real filesystem on a device that does not answer. `tox -e resources` runs it."""
+"""A real filesystem on a device that does not answer. `tox -e resources` runs it.
+
+Every wait has an end: the device answers after a while even if nobody takes the gate away, and it
+goes although somebody may still use it (tests/power/device.py).
+"""
 
 import os
 import signal
@@ -20,7 +24,11 @@ from tests.power.realdisk import formatted, mounted
 from tests.resources.test_hung_disk import SOON_S, hanging, soon
 from tests.waiting import eventually
 
+#: More than a disk that hangs is allowed to, so that the test can say what was wrong.
+TIMEOUT_S = 180
 
+
+@pytest.mark.timeout(TIMEOUT_S)
 def test_a_replica_and_a_broker_that_not_even_a_kill_ends_hold_up_nobody_else(
     tmp_path: Path,
 ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: what each file of tests is about; a file that is not named here is not run
+#: what each file of tests is about, with its sizes; a file that is not named here is not run
 ABOUT = {
     "tests/resources/test_space.py": "every amount of free disk, memory, inodes; descriptors;"
     " address space",
@@ -15,7 +15,8 @@ ABOUT = {
     "tests/resources/test_clock.py": "the wall clock jumps by ten years, there and back",
     "tests/resources/test_hung_disk.py": "syncs that do not come back",
     "tests/resources/real_disk.py": "a device that does not answer: replica and broker in state D",
-    "tests/stops/test_partition_locks.py": "a sender stopped at 100 instructions of an append",
+    "tests/stops/test_partition_locks.py": "a sender stopped at {stops} instructions of an"
+    " append, drawn by chance",
     "tests/stops/test_groups.py": "members stopped inside and outside of their group's mutex",
     "tests/stops/test_brokers_and_replicas.py": "brokers, replicas and consumers that are stopped",
 }
@@ -59,8 +60,8 @@ class Part:
 def page(parts: Mapping[str, Part], sizes: Sizes, *, command: str) -> str:
     """The page: written only when no test failed, of all parts."""
     rows = "\n".join(
-        f"| `{file}` | {ABOUT[file]} | {len(part.passed)} | {sum(part.passed):.0f}"
-        f" | {part.commit} |"
+        f"| `{file}` | {ABOUT[file].format(stops=sizes.stops)} | {len(part.passed)}"
+        f" | {sum(part.passed):.0f} | {part.commit} |"
         for file, part in sorted(parts.items())
     )
     measured = "\n".join(
