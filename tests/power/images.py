@@ -47,6 +47,7 @@ def record(place: Path, seed: int, steps: int, without: frozenset[str] = frozens
     try:
         with without_threads(), recorder.recording():
             life.run(steps)
+            recorder.kill_at = None  # the power goes before those die who were to be killed next
             life.machine.lose_power()
     finally:
         recorder.close()

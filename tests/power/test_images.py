@@ -13,6 +13,7 @@ import pytest
 
 from tests.power.images import Cutter, record
 from tests.power.places import memory_place
+from tests.power.workload import Life
 
 SEEDS = (1, 2, 3)
 #: Of each seed; every third one is cut twice more, in its recovery.
@@ -55,3 +56,14 @@ def test_an_image_comes_out_the_same_for_the_same_seed_and_number(place: Path) -
         tape = record(place / name, 1, STEPS).tape
         tapes.append([type(operation).__name__ for operation in tape])
     assert tapes[0] == tapes[1]
+
+
+def test_a_kill_that_is_still_to_come_when_the_power_goes_does_not_come(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def live_on_the_brink(life: Life, _steps: int) -> None:
+        life._start()
+        life._recorder.kill_at = 0
+
+    monkeypatch.setattr(Life, "run", live_on_the_brink)
+    assert record(place, 1, STEPS).tape
