@@ -1,13 +1,15 @@
 /* Traces a process and all its children, and lets one of their system calls fail, or be the last.
 
-       inject PID GO REPORT WHO CALL NTH ERROR DIE_AFTER
+       inject PID GO REPORT WHO CALL NTH ERROR DIE_AFTER SITES SITE
 
    PID       a child of this process that waits for a byte from the pipe GO (written here)
-   REPORT    file for one line per event: "call WHO NUMBER NTH PATH", "hit …", "end WHO STATUS"
+   REPORT    file, a line for each event: "call WHO NUMBER NTH SITE PATH", "hit …", "end WHO STATUS"
    WHO       which process: 0 is PID, 1 the first one that it forked, and so on; -1: nobody
    CALL NTH  the NTH call (from 1) of that number that WHO makes, threads included
    ERROR     0: SIGKILL before the call is made; else the call is not made and returns this errno
    DIE_AFTER 0: nothing more; else SIGKILL before the DIE_AFTERth call that WHO makes after that
+   SITES     where the traced processes say from where they call (sites.py); 0: they do not
+   SITE      0: any; else the NTH call is counted among those that WHO makes from there
 
    With WHO -1 every call is reported, else only the one that is hit (-2: none). The tracer dies
    with its own parent, and the traced ones with the tracer: nothing is left, whatever ends first.
@@ -34,6 +36,9 @@
 #define THREADS_MAX 4096
 #define PROCESSES_MAX 256
 #define CALLS_MAX 512
+#define SITES_MAX 4096 /* as THREADS in sites.py */
+#define SAME_MAX 8     /* calls of one name on one line that are told apart */
+#define NOTHING (-2)
 #define OPTIONS                                                                         \
     (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |                 \
      PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
@@ -42,6 +47,8 @@ typedef struct {
     pid_t tid;
     int who;
     int error; /* to return at the exit of the call that was skipped */
+    uint64_t changes;
+    unsigned char same[CALLS_MAX]; /* calls since the last change of the stack */
 } thread;
 
 static thread threads[THREADS_MAX];
@@ -51,7 +58,9 @@ static int processes_count;
 static unsigned counts[PROCESSES_MAX][CALLS_MAX];
 static FILE *report;
 static int who, call, nth, error_number, die_after;
+static uint64_t sites, site;
 static int has_hit, calls_since;
+static unsigned at_site;
 
 static void fail(const char *what) {
     perror(what);
@@ -150,11 +159,39 @@ static void describe(pid_t tid, const struct __ptrace_syscall_info *info, char *
     }
 }
 
+/* From here on no call is of interest: the processes need not say where they are. */
+static void tell_enough(pid_t tid) {
+    uint64_t yes = 1;
+    struct iovec local = {&yes, sizeof yes};
+    struct iovec remote = {(void *)(sites + 2 * sizeof yes * SITES_MAX), sizeof yes};
+    if (sites && process_vm_writev(tid, &local, 1, &remote, 1, 0) != sizeof yes) fail("enough");
+}
+
+/* Stops at the next call only if one is still to be counted, or has to return an error. */
+static void go_on(const thread *at, int signal_number) {
+    int is_over = who == NOTHING || (has_hit && die_after == 0);
+    ptrace(is_over && !at->error ? PTRACE_CONT : PTRACE_SYSCALL, at->tid, 0, signal_number);
+}
+
+/* The number of the thread's stack, and of the call among those of its name on the same line. */
+static uint64_t place(thread *at, uint64_t number) {
+    uint64_t said[2] = {0, 0};
+    struct iovec local = {said, sizeof said};
+    struct iovec remote = {(void *)(sites + sizeof said * (at->tid % SITES_MAX)), sizeof said};
+    if (!sites || process_vm_readv(at->tid, &local, 1, &remote, 1, 0) != sizeof said) return 0;
+    if (said[1] != at->changes) memset(at->same, 0, sizeof at->same);
+    at->changes = said[1];
+    unsigned same = at->same[number];
+    if (same < SAME_MAX) at->same[number]++;
+    return (said[0] ^ same) * 0x9E3779B97F4A7C15u | 1;
+}
+
 static void note(const char *event, const thread *at, const struct __ptrace_syscall_info *info,
-                 unsigned count) {
+                 unsigned count, uint64_t from) {
     char text[PATH_MAX];
     describe(at->tid, info, text, sizeof text);
-    fprintf(report, "%s %d %d %u %s\n", event, at->who, (int)info->entry.nr, count, text);
+    fprintf(report, "%s %d %d %u %llu %s\n", event, at->who, (int)info->entry.nr, count,
+            (unsigned long long)from, text);
 }
 
 /* Makes the kernel skip the call that the thread is about to make. */
@@ -186,21 +223,24 @@ static void set_result(pid_t tid, long value) {
 static int enter(thread *at, const struct __ptrace_syscall_info *info) {
     if (at->who < 0 || info->entry.nr >= CALLS_MAX) return 1;
     unsigned count = ++counts[at->who][info->entry.nr];
-    if (who == -1) note("call", at, info, count);
+    uint64_t from = place(at, info->entry.nr);
+    if (who == -1) note("call", at, info, count, from);
     if (at->who != who) return 1;
     if (has_hit) {
         if (die_after == 0 || ++calls_since != die_after) return 1;
-        note("death", at, info, count);
+        note("death", at, info, count, from);
         kill(processes[who], SIGKILL);
         return 0;
     }
-    if ((int)info->entry.nr != call || (int)count != nth) return 1;
+    if ((int)info->entry.nr != call || (site && from != site)) return 1;
+    if ((int)(site ? ++at_site : count) != nth) return 1;
     has_hit = 1;
-    note("hit", at, info, count);
+    note("hit", at, info, count, from);
     if (error_number == 0) {
         kill(processes[who], SIGKILL);
         return 0;
     }
+    if (die_after == 0) tell_enough(at->tid);
     skip(at->tid);
     at->error = error_number;
     return 1;
@@ -215,7 +255,7 @@ static void on_call(thread *at) {
         set_result(at->tid, -at->error);
         at->error = 0;
     }
-    ptrace(PTRACE_SYSCALL, at->tid, 0, 0);
+    go_on(at, 0);
 }
 
 static void on_end(thread *at, int status) {
@@ -235,11 +275,11 @@ static void on_stop(thread *at, int status) {
         unsigned long child = 0;
         ptrace(PTRACE_GETEVENTMSG, at->tid, 0, &child);
         number_of(child);
-        ptrace(PTRACE_SYSCALL, at->tid, 0, 0);
+        go_on(at, 0);
     } else if (event == PTRACE_EVENT_STOP && signal_number == SIGSTOP) {
         ptrace(PTRACE_LISTEN, at->tid, 0, 0);
     } else {
-        ptrace(PTRACE_SYSCALL, at->tid, 0, event ? 0 : signal_number);
+        go_on(at, event ? 0 : signal_number);
     }
 }
 
@@ -262,7 +302,7 @@ static void print_names(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) {
+    if (argc != 11) {
         print_names();
         return 0;
     }
@@ -275,14 +315,15 @@ int main(int argc, char **argv) {
     nth = atoi(argv[6]);
     error_number = atoi(argv[7]);
     die_after = atoi(argv[8]);
+    sites = strtoull(argv[9], NULL, 10);
+    site = strtoull(argv[10], NULL, 10);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL)) fail("prctl");
     if (ptrace(PTRACE_SEIZE, pid, 0, OPTIONS)) fail("seize");
     if (ptrace(PTRACE_INTERRUPT, pid, 0, 0)) fail("interrupt");
     number_of(pid);
     int status;
     if (waitpid(pid, &status, __WALL) != pid) fail("waitpid");
-    find(pid);
-    ptrace(PTRACE_SYSCALL, pid, 0, 0);
+    go_on(find(pid), 0);
     if (write(go, "g", 1) != 1) fail("go");
     close(go);
     trace();

@@ -23,6 +23,7 @@ from typing import NamedTuple, Self
 
 from bus import autostart, supervisor
 from bus.autostart import is_readable
+from tests.calls import sites
 
 #: In a report: every call is told, or none.
 EVERYTHING, NOTHING = -1, -2
@@ -39,7 +40,8 @@ _SOURCE = Path(__file__).with_name("inject.c")
 class Injection:
     """What happens to the `nth` call of that name which process `who` makes.
 
-    `error` is an errno, or 0: SIGKILL before the call. `die_after` more calls it is killed.
+    With a `site` those are counted that it makes from there (sites.py). `error` is an errno, or 0:
+    SIGKILL before the call. `die_after` more calls it is killed.
     """
 
     who: int = NOTHING
@@ -47,6 +49,7 @@ class Injection:
     nth: int = 1
     error: int = 0
     die_after: int = 0
+    site: int = 0
 
     @property
     def effect(self) -> str:
@@ -55,7 +58,8 @@ class Injection:
 
     def __str__(self) -> str:
         more = f", killed {self.die_after} calls later" if self.die_after else ""
-        return f"process {self.who}, {self.call} number {self.nth}: {self.effect}{more}"
+        where = f" at site {self.site}" if self.site else ""
+        return f"process {self.who}, {self.call} number {self.nth}{where}: {self.effect}{more}"
 
 
 def os_error_name(number: int) -> str:
@@ -66,12 +70,13 @@ def os_error_name(number: int) -> str:
 
 
 class Call(NamedTuple):
-    """One system call that was seen, or hit: who made it, which one, and on what."""
+    """One system call that was seen, or hit: who made it, which one, on what, and from where."""
 
     who: int
     name: str
     nth: int
     target: str
+    site: int = 0
 
 
 @dataclass
@@ -114,6 +119,8 @@ class TracedBroker:
     ) -> None:
         """Forks it; `arguments` are added to those of `bus.supervisor`."""
         self.injection = injection or Injection()
+        #: where it calls from is of interest only if one of its calls is chosen, or all are told
+        self._is_watched = self.injection.who != NOTHING
         number = next(_numbers)
         self._report = path.with_name(f"{path.name}.{number}.calls")
         self.log_path = path.with_name(f"{path.name}.{number}.log")
@@ -149,6 +156,7 @@ class TracedBroker:
             os.set_inheritable(go_writer, True)
             chosen = self.injection
             values = [chosen.who, call, chosen.nth, chosen.error, chosen.die_after]
+            values += [sites.address() if self._is_watched else 0, chosen.site]
             words = [str(pid), str(go_writer), str(self._report), *map(str, values)]
             os.execv(program, [str(program), *words])
         finally:
@@ -171,6 +179,8 @@ class TracedBroker:
             vars(supervisor)["TICK_S"] = TICK_S
             os.read(go, 1)
             os.close(go)
+            if self._is_watched:
+                sites.watch()
             code = supervisor.main(self._command)
         except BaseException:  # noqa: BLE001 - as an interpreter ends: it must not run on into ours
             traceback.print_exc()
@@ -260,12 +270,13 @@ def read_report(path: Path) -> Report:
     names = {number: name for name, number in call_numbers().items()}
     report = Report()
     for line in path.read_text(errors="replace").splitlines():
-        event, *words = line.split(" ", 4)
+        event, *words = line.split(" ", 5)
         if event == "end":
             report.ends[int(words[0])] = int(words[1])
             continue
-        who, number, nth, target = words
-        call = Call(int(who), names.get(int(number), f"call-{number}"), int(nth), target)
+        who, number, nth, site, target = words
+        name = names.get(int(number), f"call-{number}")
+        call = Call(int(who), name, int(nth), target, int(site))
         if event == "hit":
             report.hit = call
         elif event == "death":

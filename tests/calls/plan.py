@@ -2,8 +2,7 @@
 
 import errno
 import random
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.calls.injector import BROKER, Call, Injection
@@ -87,27 +86,47 @@ class Target:
     injection: Injection
 
 
-def targets(scenario: str, calls: Iterable[Call], processes: Sequence[int]) -> Iterator[Target]:
+def targets(scenario: str, calls: Sequence[Call], processes: Iterable[int]) -> Iterator[Target]:
     """All that a full sweep tries: deaths, and errors in turn, at every call of these processes.
 
-    A call that changes something gets each of its errors; one that only looks gets one of them.
+    Calls of one name from one place, with the same way that led there, are one: the first of them
+    is hit. One that changes something gets each of its errors; one that only looks gets one.
     """
-    counts = Counter((call.who, call.name) for call in calls if call.who in processes)
-    for (who, name), count in sorted(counts.items()):
+    for (who, name), sites in sorted(_sites(calls, processes).items()):
         stride = LOOKING.get(name, 1)
         if name in DEADLY:
-            for nth in range(1, count + 1, stride * _OPENS.get(name, 1)):
-                yield Target(scenario, Injection(who, name, nth))
+            for site in sites[:: stride * _OPENS.get(name, 1)]:
+                yield Target(scenario, Injection(who, name, site=site))
         errors = ERRORS.get(name)
         if not errors:
             continue
         each = name not in LOOKING and name not in _OPENS
-        for nth in range(1, count + 1, stride):
-            for error in errors if each else errors[nth % len(errors) :][:1]:
-                yield Target(scenario, Injection(who, name, nth, error))
+        for turn, site in enumerate(sites[::stride]):
+            for error in errors if each else errors[turn % len(errors) :][:1]:
+                yield Target(scenario, Injection(who, name, error=error, site=site))
         if name == "fdatasync" and who != BROKER:  # killed before it can put that right
-            for nth in range(1, count + 1):
-                yield Target(scenario, Injection(who, name, nth, errno.EIO, die_after=1))
+            for site in sites:
+                yield Target(
+                    scenario, Injection(who, name, error=errno.EIO, die_after=1, site=site)
+                )
+
+
+def _sites(
+    calls: Sequence[Call], processes: Iterable[int]
+) -> Mapping[tuple[int, str], Sequence[int]]:
+    """From where each process makes each call, in the order in which they come first.
+
+    What two replicas do alike, from one fork in the broker on, is hit in the first of them.
+    """
+    found: dict[tuple[int, str], dict[int, None]] = {}
+    known: set[tuple[str, int]] = set()
+    for who in sorted(processes):
+        mine = {(call.name, call.site): None for call in calls if call.who == who}
+        for name, site in mine:
+            if (name, site) not in known:
+                found.setdefault((who, name), {})[site] = None
+        known.update(mine if who != BROKER else ())
+    return {key: list(sites) for key, sites in found.items()}
 
 
 def sample(found: Sequence[Target], count: int, dice: random.Random) -> list[Target]:
