@@ -20,6 +20,22 @@ class RecyclingError(WorkersError, BusConfigurationError):
     """Raised when a limit on a worker's life makes no sense."""
 
 
+class PoolOptionError(WorkersError, BusConfigurationError):
+    """Raised when an option of a pool has a value that it cannot have."""
+
+
+class RetryError(WorkersError, BusConfigurationError):
+    """Raised when a limit or a pause of Retry makes no sense."""
+
+
+class HandlerError(WorkersError, BusConfigurationError):
+    """Raised when a handler cannot be found, or cannot be called as it is to be."""
+
+
+class DeadLetterError(WorkersError):
+    """Raised when a dead letter cannot be written, or lacks what it takes to send it again."""
+
+
 class BoardError(WorkersError):
     """Raised when the file in which workers are described cannot be made or read."""
 

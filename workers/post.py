@@ -57,21 +57,25 @@ class Seed:
     supervisor_start_ticks: int
     board: Path
     drain_timeout_s: float
+    #: after so many tasks the worker is to ask for its replacement
+    max_tasks: int | None = None
 
 
 class Post:
     """A worker's end of its supervision. Made in the worker process, for its main thread.
 
-    Attributes: `number` (of the worker, its block's on the board), `board`, `block`.
+    Attributes: `number` (of the worker, its block's on the board), `board`, `block`, `max_tasks`
+    (after so many it should call `worn`), `is_interruptible` (while it is True, SOFT raises).
     """
 
     def __init__(self, seed: Seed, writer: Connection) -> None:
         self.number = seed.number
+        self.max_tasks = seed.max_tasks
         self.board = Board.open(seed.board)
         self.block: Block = self.board.blocks[seed.number]
         self._writer = writer
         self._draining = threading.Event()
-        self._interruptible = False
+        self.is_interruptible = False
         self._saying = threading.Lock()
         #: called in the main thread when a drain begins, to wake whatever waits there
         self.on_drain: Callable[[], None] = _nothing
@@ -114,22 +118,28 @@ class Post:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """While it is open, SOFT raises TaskTimeout or TaskInterrupted in the main thread."""
-        self._interruptible = True
+        """Within it, SOFT raises TaskTimeout or TaskInterrupted in the main thread."""
+        self.is_interruptible = True
         try:
             yield
         finally:
-            self._interruptible = False
+            self.is_interruptible = False
 
     def on_soft(self, number: int, frame: FrameType | None) -> None:
         """The handler of SOFT. Raises once, so that what cleans up after it is left in peace."""
-        if not self._interruptible:
+        if not self.is_interruptible:
             self.on_interrupt()
             return
-        self._interruptible = False
+        if not self.draining and not self._is_late():
+            return  # it was sent for the task before this one
+        self.is_interruptible = False
         if self.draining:
             raise TaskInterrupted("the worker is ending, and the time to finish its task is over")
         raise TaskTimeout("the handler has run for longer than its timeout")
+
+    def _is_late(self) -> bool:
+        now_ns = time.monotonic_ns()
+        return any(0 < task.deadline_ns <= now_ns for task in self.block.tasks())
 
     def on_term(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGTERM."""

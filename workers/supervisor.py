@@ -138,6 +138,11 @@ class Supervisor:
         """True if all workers have ended, and none will be started."""
         return self._over.is_set()
 
+    @property
+    def is_draining(self) -> bool:
+        """True once all workers are to end."""
+        return self._ending.asked
+
     def pids(self) -> list[int]:
         """The worker processes that are there now."""
         return [worker.pid for worker in list(self._workers)]
@@ -211,9 +216,9 @@ class Supervisor:
 
     def _begin(self, predecessor: Worker | None = None) -> None:
         """Starts a worker, in an empty seat or to take a worker's place. Raises OSError."""
-        number = self._free.pop()
+        number, limits = self._free.pop(), self._recycling.drawn(self._draw)
         try:
-            process = self._fork(number)
+            process = self._fork(number, limits)
         except OSError:
             self._free.append(number)
             raise
@@ -221,7 +226,7 @@ class Supervisor:
             number,
             process,
             self.board.blocks[number],
-            self._recycling.drawn(self._draw),
+            limits,
             predecessor=predecessor,
         )
         if predecessor is not None:
@@ -233,7 +238,7 @@ class Supervisor:
         self._selector.register(process.reader, selectors.EVENT_READ, partial(self._hear, worker))
         self._selector.register(process.pidfd, selectors.EVENT_READ, partial(self._bury, worker))
 
-    def _fork(self, number: int) -> WorkerProcess:
+    def _fork(self, number: int, limits: Recycling) -> WorkerProcess:
         if self._start_method == start_methods.FORK:
             start_methods.refuse_threads()
         seed = Seed(
@@ -242,6 +247,7 @@ class Supervisor:
             supervisor_start_ticks=start_ticks(os.getpid()) or 0,
             board=self.board.path,
             drain_timeout_s=self._drain_timeout_s,
+            max_tasks=limits.max_tasks,
         )
         return WorkerProcess.start(self._context, f"worker-{number}", self._life, seed)
 
@@ -315,6 +321,7 @@ class Supervisor:
         tasks = tuple(worker.block.tasks())
         if worker.judged and self._ending.asked:
             self.killed_with_work += 1
+            self.board.add(Head.KILLED_AT_END)
         for task in tasks:
             if task not in worker.judged:
                 self.board.judge(task.where, kind, worker.pid, exit_word(exit))
