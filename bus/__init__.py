@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bus import errors as errors
+    from bus import serializers as serializers
     from bus.admin import Admin as Admin
     from bus.broker import Broker as Broker
     from bus.config import BrokerConfig as BrokerConfig
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bus.consumer import Consumer as Consumer
     from bus.listener import ConsumerRebalanceListener as ConsumerRebalanceListener
     from bus.native.core import ConsumerRecord as ConsumerRecord
+    from bus.native.core import Parts as Parts
     from bus.native.core import RecordFuture as RecordFuture
     from bus.producer import Producer as Producer
     from bus.structs import ConsumerGroupMetadata as ConsumerGroupMetadata
@@ -38,6 +40,7 @@ _WHERE = {
     "NewTopic": "bus.structs",
     "OffsetAndMetadata": "bus.structs",
     "OffsetAndTimestamp": "bus.structs",
+    "Parts": "bus.native.core",
     "Producer": "bus.producer",
     "RecordFuture": "bus.native.core",
     "RecordMetadata": "bus.structs",
@@ -45,12 +48,14 @@ _WHERE = {
     "TopicPartition": "bus.structs",
 }
 
-__all__ = ["__version__", "errors", *_WHERE]
+_MODULES = ("errors", "serializers")
+
+__all__ = ["__version__", *_MODULES, *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return import_module("bus.errors")
+    if name in _MODULES:
+        return import_module(f"bus.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'bus' has no attribute {name!r}")
     value = getattr(import_module(_WHERE[name]), name)

@@ -13,7 +13,7 @@ finished with: those returned before the present poll or iteration step.
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final, Literal, Never, Self
 
@@ -28,6 +28,7 @@ from bus.liveness import ROLE_CONSUMER
 from bus.log import PartitionReader
 from bus.native.core import ConsumerRecord
 from bus.options import ConsumerOptions, OffsetReset, ReadUntil, Strategy
+from bus.serializers.choice import DeserializerOption
 from bus.structs import TopicPartition
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
@@ -42,7 +43,8 @@ class Consumer(PositionedConsumer):
     topics: names to subscribe to; more in subscribe() and assign().
     bootstrap_servers: directory of the bus; None is $BUS_DIR or the user's own bus.
     group_id: consumers with the same one share the partitions, and commit offsets; None: alone.
-    key_deserializer, value_deserializer: functions of bytes, called when key or value is asked for.
+    key_deserializer, value_deserializer: functions of bytes, or formats (see bus.serializers),
+        called when key or value is asked for.
     auto_offset_reset: where to begin without a committed offset: "latest", "earliest", "none".
     enable_auto_commit, auto_commit_interval_ms: commit processed records now and then.
     max_poll_records: most records of one poll.
@@ -66,8 +68,8 @@ class Consumer(PositionedConsumer):
         group_id: str | None = None,
         group_instance_id: str | None = None,
         client_id: str | None = None,
-        key_deserializer: Callable[[bytes], Any] | None = None,
-        value_deserializer: Callable[[bytes], Any] | None = None,
+        key_deserializer: DeserializerOption = None,
+        value_deserializer: DeserializerOption = None,
         auto_offset_reset: OffsetReset = "latest",
         enable_auto_commit: bool = True,
         auto_commit_interval_ms: int = 5_000,

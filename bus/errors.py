@@ -64,6 +64,25 @@ class SerializationError(BusError, TypeError):
     """Raised when a key, value or header cannot be turned into bytes, or back."""
 
 
+class DeserializationError(SerializationError):
+    """Raised when a key or value of a record is not what the consumer's deserializer takes.
+
+    Attributes: `topic`, `partition` and `offset` of the record. The consumer goes on behind it.
+    """
+
+    def __init__(
+        self, message: str = "", *, topic: str = "", partition: int = -1, offset: int = -1
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+
+
+class MissingLibraryError(BusError, ImportError):
+    """Raised when a format is asked for whose library is not installed; names what to install."""
+
+
 class UnsupportedCodecError(BusError):
     """Raised when a compression codec is not known or its library is not installed."""
 

@@ -28,6 +28,7 @@ from bus.native.core import LAYOUT, Partition
 from bus.options import ConsumerOptions
 from bus.patience import HELD_UP_S
 from bus.positions import Positions
+from bus.serializers.choice import key_deserializer, value_deserializer
 from bus.session import GroupSession, Partitions
 from bus.structs import OffsetAndMetadata, TopicPartition
 from bus.subscription import Subscription
@@ -266,8 +267,8 @@ class Fetcher:
             offset,
             check_crcs=self._options.check_crcs,
             durable_only=self._options.read_until == "durable",
-            key_deserializer=self._options.key_deserializer,
-            value_deserializer=self._options.value_deserializer,
+            key_deserializer=key_deserializer(self._options.key_deserializer),
+            value_deserializer=value_deserializer(self._options.value_deserializer),
         )
 
     def reader(self, tp: TopicPartition) -> PartitionReader:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from bus.errors import BusError, TopicAuthorizationFailedError
 from bus.headers import decode_headers
+from bus.native.core import Parts
 from bus.producer import Producer
 from bus.wire import STORED, STORED_BODY, GuestRecord, MalformedError, pack
 
@@ -57,7 +58,7 @@ class GuestWriter:
             producer = self._producers[record.acks] = self._producer(record.acks)
         return producer.send(
             record.topic,
-            record.value,
+            Parts([record.value]) if record.in_parts else record.value,
             key=record.key,
             headers=decode_headers(record.headers),
             partition=None if record.partition < 0 else record.partition,

@@ -26,9 +26,11 @@ from bus.errors import (
 from bus.guest import GuestClient
 from bus.headers import Header, encode_headers
 from bus.liveness import ROLE_PRODUCER
+from bus.native.core import Parts
 from bus.options import ProducerOptions
 from bus.partitioner import partitioner_of
 from bus.producer import Producer
+from bus.serializers.choice import key_serializer, value_serializer
 from bus.structs import RecordMetadata
 from bus.wire import (
     ERROR,
@@ -148,6 +150,8 @@ class GuestProducer(Producer):
         check_options(ProducerOptions.names(), options, what="producer option")
         self._options = ProducerOptions(**options)
         self._partition_for = partitioner_of(self._options.partitioner)
+        self._key_serializer = key_serializer(self._options.key_serializer)
+        self._value_serializer = value_serializer(self._options.value_serializer)
         self._address = bootstrap_servers
         self._records = self._bytes = 0
         self._is_closed = False
@@ -193,10 +197,11 @@ class GuestProducer(Producer):
     ) -> GuestFuture:
         """As `Producer.send`. Raises TopicAuthorizationFailedError too."""
         self._revive()
-        options = self._options
         found = self._lookup.topic(topic, what="write")
-        key = _bytes("key", key, options.key_serializer)
-        value = _bytes("value", value, options.value_serializer)
+        key = _bytes("key", _serialized(key, self._key_serializer))
+        value = _serialized(value, self._value_serializer)
+        in_parts = isinstance(value, Parts)
+        value = value.join() if in_parts else _bytes("value", value)
         most = found.config.max_message_bytes
         if len(key or b"") + len(value or b"") > most:
             raise MessageSizeTooLargeError(
@@ -215,7 +220,8 @@ class GuestProducer(Producer):
             headers=encode_headers(headers) if headers else b"",
             partition=-1 if partition is None else partition,
             timestamp_ms=-1 if timestamp_ms is None else int(timestamp_ms),
-            acks=options.acks,
+            acks=self._options.acks,
+            in_parts=in_parts,
         )
         return self._send(record)
 
@@ -344,9 +350,11 @@ class GuestProducer(Producer):
             self._lookup.close()
 
 
-def _bytes(what: str, value: Any, serializer: Callable[[Any], bytes] | None) -> bytes | None:
-    if serializer is not None and value is not None:
-        value = serializer(value)
+def _serialized(value: Any, serializer: Callable[[Any], Any] | None) -> Any:
+    return value if value is None or serializer is None else serializer(value)
+
+
+def _bytes(what: str, value: Any) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     try:

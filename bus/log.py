@@ -31,7 +31,7 @@ class PartitionReader(Cursor):
         check_crcs: bool = True,
         durable_only: bool = False,
         key_deserializer: Callable[[bytes], Any] | None = None,
-        value_deserializer: Callable[[bytes], Any] | None = None,
+        value_deserializer: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(
             log,

@@ -1,13 +1,15 @@
 """The options of a producer and of a consumer, each checked once, at the door."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, Self
 
 from bus.config import check_group_id
 from bus.errors import BusConfigurationError, UnsupportedCodecError, UnsupportedVersionError
 from bus.partitioner import partitioner_of
+from bus.serializers import choice
+from bus.serializers.choice import DeserializerOption, SerializerOption
 
 Acks = Literal[0, 1, "all", -1]
 OffsetReset = Literal["latest", "earliest", "none"]
@@ -27,11 +29,6 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 def _at_least(name: str, value: float, least: float) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
         raise BusConfigurationError(f"{name} is {value!r}; it must be a number from {least} on")
-
-
-def _callable_or_none(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise BusConfigurationError(f"{name} must be a function, not {type(value).__name__}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +54,8 @@ class ProducerOptions(_Options):
 
     client_id: str | None = None
     acks: Acks = "all"
-    key_serializer: Callable[[Any], bytes] | None = None
-    value_serializer: Callable[[Any], bytes] | None = None
+    key_serializer: SerializerOption = None
+    value_serializer: SerializerOption = None
     partitioner: Any = "mmh3"
     compression_type: str | None = None
     batch_size: int = 16_384
@@ -73,8 +70,8 @@ class ProducerOptions(_Options):
         _one_of("acks", self.acks, (0, 1, "all", -1))
         if self.acks == -1:  # Kafka's other way to write it
             object.__setattr__(self, "acks", "all")
-        _callable_or_none("key_serializer", self.key_serializer)
-        _callable_or_none("value_serializer", self.value_serializer)
+        choice.key_serializer(self.key_serializer)
+        choice.value_serializer(self.value_serializer)
         partitioner_of(self.partitioner)
         if self.compression_type not in (None, "none"):
             raise UnsupportedCodecError(
@@ -97,8 +94,8 @@ class ConsumerOptions(_Options):
     group_id: str | None = None
     group_instance_id: str | None = None
     client_id: str | None = None
-    key_deserializer: Callable[[bytes], Any] | None = None
-    value_deserializer: Callable[[bytes], Any] | None = None
+    key_deserializer: DeserializerOption = None
+    value_deserializer: DeserializerOption = None
     auto_offset_reset: OffsetReset = "latest"
     enable_auto_commit: bool = True
     auto_commit_interval_ms: int = 5_000
@@ -129,8 +126,8 @@ class ConsumerOptions(_Options):
             raise UnsupportedVersionError(
                 "static membership (group_instance_id) is not there yet; leave it out"
             )
-        _callable_or_none("key_deserializer", self.key_deserializer)
-        _callable_or_none("value_deserializer", self.value_deserializer)
+        choice.key_deserializer(self.key_deserializer)
+        choice.value_deserializer(self.value_deserializer)
         _at_least("max_poll_records", self.max_poll_records, 1)
         for name in ("auto_commit_interval_ms", "max_poll_interval_ms", "consumer_timeout_ms"):
             _at_least(name, getattr(self, name), 0)

@@ -34,6 +34,7 @@ from bus.moves import PAUSE_S, follow_move, follow_stop
 from bus.native.core import LAYOUT, Partition, ProducerCore, RecordFuture, Route
 from bus.options import Acks, ProducerOptions
 from bus.partitioner import KafkaPartitioner, partitioner_of
+from bus.serializers.choice import SerializerOption, key_serializer, value_serializer
 
 _REPLICA_FAILED: Final = LAYOUT["BUS_REPLICA_FAILED"]
 _REPLICATED: Final = LAYOUT["BUS_FLAG_REPLICATED"]
@@ -58,7 +59,7 @@ class Producer(ProducerCore):
     client_id: name of this producer for people, at most 95 bytes.
     acks: 0 and 1: a future succeeds when the record is in the log, which survives the death of
         every process. "all": when it is on disk, verified and synced, which survives power loss.
-    key_serializer, value_serializer: functions to bytes.
+    key_serializer, value_serializer: functions to bytes, or formats: see bus.serializers.
     partitioner: "mmh3", "murmur2" (Kafka's own) or a function (key, all, available) -> partition.
     batch_size: bytes of records without key that go to one partition before the next one.
     max_block_ms: how long `send` may wait for room in the log and for its lock, `send_many` for
@@ -84,8 +85,8 @@ class Producer(ProducerCore):
         *,
         client_id: str | None = None,
         acks: Acks = "all",
-        key_serializer: Callable[[Any], bytes] | None = None,
-        value_serializer: Callable[[Any], bytes] | None = None,
+        key_serializer: SerializerOption = None,
+        value_serializer: SerializerOption = None,
         partitioner: Literal["mmh3", "murmur2"] | KafkaPartitioner = "mmh3",
         compression_type: str | None = None,
         batch_size: int = 16_384,
@@ -120,8 +121,8 @@ class Producer(ProducerCore):
             wait_durable=options.acks == "all",
             max_block_ns=int(min(options.max_block_ms, FOREVER_MS) * 1e6),
             sticky_bytes=options.batch_size,
-            key_serializer=options.key_serializer,
-            value_serializer=options.value_serializer,
+            key_serializer=key_serializer(options.key_serializer),
+            value_serializer=value_serializer(options.value_serializer),
             partitioner=partitioner_of(options.partitioner),
         )
 
@@ -194,7 +195,7 @@ class Producer(ProducerCore):
             raise ValueError(f"{len(values)} values but {len(keys)} keys")
         if not values:
             raise ValueError("send_many needs at least one value")
-        serializer = self._options.key_serializer
+        serializer = key_serializer(self._options.key_serializer)
         if serializer is not None:
             keys = [None if key is None else serializer(key) for key in keys]
         groups: dict[int, tuple[list[Any], list[Any]]] = {}

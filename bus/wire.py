@@ -39,6 +39,7 @@ HEADER: Final = struct.Struct("<IB3xI")
 _RECORD: Final = struct.Struct("<BBHiqIII")
 _NULL_KEY: Final = 1
 _NULL_VALUE: Final = 2
+_IN_PARTS: Final = 4
 _ALL: Final = 255
 #: partition, offset, timestamp in ms
 STORED_BODY: Final = struct.Struct("<Iqq")
@@ -130,7 +131,10 @@ def receive_reply(sock: socket.socket) -> Message:
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """A record on its way to the gateway. `acks` is 0, 1 or "all"; `partition` -1: by key."""
+    """A record on its way to the gateway. `acks` is 0, 1 or "all"; `partition` -1: by key.
+
+    in_parts: the value was bus.Parts, which begin on a multiple of 64 in the log.
+    """
 
     topic: str
     value: bytes | None
@@ -139,6 +143,7 @@ class GuestRecord:
     partition: int
     timestamp_ms: int
     acks: int | str
+    in_parts: bool = False
 
     def packed(self) -> bytes:
         """The body of a RECORD. Raises MessageSizeTooLargeError."""
@@ -148,6 +153,7 @@ class GuestRecord:
                 f"a guest's value has at most {VALUE_BYTES_MAX} bytes, not {len(value)}"
             )
         flags = _NULL_KEY * (self.key is None) | _NULL_VALUE * (self.value is None)
+        flags |= _IN_PARTS * self.in_parts
         acks = _ALL if self.acks == "all" else int(self.acks)
         lengths = (len(key), len(self.headers), len(value))
         head = _RECORD.pack(acks, flags, len(name), self.partition, self.timestamp_ms, *lengths)
@@ -162,7 +168,7 @@ class GuestRecord:
         ends = [_RECORD.size + name]
         for length in lengths:
             ends.append(ends[-1] + length)
-        if ends[-1] != len(body) or acks not in (0, 1, _ALL) or flags > 3:
+        if ends[-1] != len(body) or acks not in (0, 1, _ALL) or flags > 7:
             raise MalformedError("the lengths of a record do not fit its message")
         key, headers, value = (body[a:b] for a, b in pairwise(ends))
         return cls(
@@ -173,4 +179,5 @@ class GuestRecord:
             partition=partition,
             timestamp_ms=timestamp_ms,
             acks="all" if acks == _ALL else acks,
+            in_parts=bool(flags & _IN_PARTS),
         )

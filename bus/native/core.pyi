@@ -2,9 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from bus.errors import OffsetOutOfRangeError
+from bus.native.tuples import Reader as Reader
+from bus.native.tuples import RingSlot as RingSlot
+from bus.native.tuples import Scan as Scan
+from bus.native.tuples import SegmentHeader as SegmentHeader
 from bus.structs import RecordMetadata, TopicPartition
 
 Buffer = bytes | bytearray | memoryview | "Mapping"
@@ -54,43 +58,6 @@ class Bells:
     def create(self, slot: int) -> None: ...
     def ring(self, slot: int) -> None: ...
     def wait(self, slot: int, timeout_ms: float) -> bool: ...
-
-class RingSlot(NamedTuple):
-    slot: int
-    serial: int
-    bytes: int
-    number: int
-    base_offset: int
-    end_offset: int
-
-class Reader(NamedTuple):
-    index: int  # type: ignore[assignment]
-    client: int
-    generation: int
-    position: int
-    pins: int
-    must_wait: bool
-
-class SegmentHeader(NamedTuple):
-    bus_id: int
-    topic_id: int
-    partition: int
-    number: int
-    base_offset: int
-    previous_end: int
-    bytes: int
-    created_ns: int
-    seed: int
-    end_offset: int
-    end_position: int
-    max_timestamp: int
-
-class Scan(NamedTuple):
-    end_position: int
-    next_offset: int
-    max_timestamp: int
-    sealed: bool
-    error: str | None
 
 class Mapping:
     """Mapped bytes of a file (buffer protocol)."""
@@ -253,6 +220,18 @@ class RecordFuture(Awaitable[RecordMetadata]):
 class Route:
     def __init__(self, topic: str, logs: list[Partition], sticky: int) -> None: ...
 
+class Parts:
+    """A value that is gathered from several buffers."""
+
+    nbytes: int
+    def __init__(self, buffers: Iterable[Any], *, align: int = 64) -> None: ...
+    def join(self) -> bytes: ...
+
+class InPlace:
+    """Marks a deserializer of values that takes them where they lie, as a memoryview."""
+    def __init__(self, deserializer: Callable[[memoryview], Any]) -> None: ...
+    def __call__(self, data: memoryview) -> Any: ...
+
 class ProducerCore:
     records_sent: int
     bytes_sent: int
@@ -263,8 +242,8 @@ class ProducerCore:
         wait_durable: bool,
         max_block_ns: int,
         sticky_bytes: int,
-        key_serializer: Callable[[Any], bytes] | None,
-        value_serializer: Callable[[Any], bytes] | None,
+        key_serializer: Callable[[Any], Any] | None,
+        value_serializer: Callable[[Any], Any] | None,
         partitioner: Callable[[bytes, int], int],
     ) -> None: ...
     def _stop(self) -> None: ...
@@ -341,7 +320,7 @@ class Cursor:
         check_crcs: bool = True,
         durable_only: bool = False,
         key_deserializer: Callable[[bytes], Any] | None = None,
-        value_deserializer: Callable[[bytes], Any] | None = None,
+        value_deserializer: Callable[[Any], Any] | None = None,
     ) -> None: ...
     def has_news(self) -> bool: ...
     def open_cold(self, offset: int) -> tuple[Mapping, int, int, int] | None: ...
@@ -367,7 +346,7 @@ class GuestCursor(Cursor):
         check_crcs: bool = True,
         durable_only: bool = False,
         key_deserializer: Callable[[bytes], Any] | None = None,
-        value_deserializer: Callable[[bytes], Any] | None = None,
+        value_deserializer: Callable[[Any], Any] | None = None,
     ) -> None: ...
 
 class ConsumerCore:

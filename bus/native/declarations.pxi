@@ -26,6 +26,7 @@ cdef extern from "layout_names.h" nogil:
 cdef extern from "layout.h" nogil:
     enum:
         BUS_CLIENTS, BUS_RING_SLOTS, BUS_READERS, BUS_INDEX_ENTRIES, BUS_ALIGNED_VALUE
+        BUS_VALUE_ALIGN
         BUS_DATA_START, BUS_LAYOUT_VERSION, BUS_TYPE_MASK, BUS_TYPE_RECORD, BUS_TYPE_PAD
         BUS_TYPE_END, BUS_TYPE_CONTROL, BUS_ATTR_APPEND_TIME, BUS_ATTR_NULL_KEY
         BUS_ATTR_NULL_VALUE, BUS_ATTR_ALIGNED, BUS_ATTR_BARE_VALUE, BUS_BARE_VALUE
@@ -180,10 +181,16 @@ cdef extern from "lock.h" nogil:
     int64_t bus_now_ns()
 
 cdef extern from "frame.h" nogil:
+    ctypedef struct bus_part:
+        const void *data
+        uint64_t at
+        uint64_t length
     ctypedef struct bus_record:
         const void *key
         const void *headers
         const void *value
+        const bus_part *parts
+        uint32_t part_count
         uint32_t key_length
         uint32_t value_length
         uint16_t headers_length

@@ -13,6 +13,9 @@
 static void copy_value(uint8_t *to, const uint8_t *from, uint64_t bytes) {
 #if defined(__x86_64__)
     if (bytes >= STREAM_BYTES) {
+        uint64_t before = -(uintptr_t)to % 64; /* a part may begin anywhere, a stream may not */
+        memcpy(to, from, before);
+        to += before, from += before, bytes -= before;
         for (; bytes >= 64; to += 64, from += 64, bytes -= 64)
             for (int i = 0; i < 64; i += 16)
                 _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
@@ -24,6 +27,30 @@ static void copy_value(uint8_t *to, const uint8_t *from, uint64_t bytes) {
 
 static void zero(uint8_t *from, const uint8_t *to) {
     while (from < to) *from++ = 0;
+}
+
+/* The checksum of the gathered value, without gathering it. */
+uint32_t bus_parts_crc(uint32_t crc, const bus_record *record) {
+    static const uint8_t zeros[BUS_VALUE_ALIGN];
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < record->part_count; i++) {
+        const bus_part *part = &record->parts[i];
+        crc = bus_crc32c(crc, zeros, part->at - at);
+        crc = bus_crc32c(crc, part->data, part->length);
+        at = part->at + part->length;
+    }
+    return crc;
+}
+
+/* Each byte of a part is copied once, to where readers find it. */
+static void gather(uint8_t *value, const bus_record *record) {
+    uint8_t *at = value;
+    for (uint32_t i = 0; i < record->part_count; i++) {
+        const bus_part *part = &record->parts[i];
+        zero(at, value + part->at);
+        copy_value(value + part->at, part->data, part->length);
+        at = value + part->at + part->length;
+    }
 }
 
 void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_record *record,
@@ -46,7 +73,10 @@ void bus_frame_write(uint8_t *base, uint64_t position, uint64_t size, const bus_
     uint8_t *value = base + bus_value_position(position, record->attributes, record->key_length,
                                                record->headers_length);
     zero(at, value);
-    if (record->value_length) copy_value(value, record->value, record->value_length);
+    if (record->parts)
+        gather(value, record);
+    else if (record->value_length)
+        copy_value(value, record->value, record->value_length);
     zero(value + record->value_length, base + position + size);
     frame->crc = bus_crc32c_frame(record->body_crc, frame, seed);
 }

@@ -7,8 +7,15 @@
 #include "crc32c.h"
 #include "layout.h"
 
+typedef struct { /* one of the buffers that a value is gathered from */
+    const void *data;
+    uint64_t at, length; /* in the value; what no part covers is zeros, less than BUS_VALUE_ALIGN */
+} bus_part;
+
 typedef struct { /* a record to append, prepared outside the lock */
     const void *key, *headers, *value;
+    const bus_part *parts; /* NULL, or what the value is gathered from: then `value` is not read */
+    uint32_t part_count;
     uint32_t key_length, value_length;
     uint16_t headers_length, attributes;
     uint32_t body_crc;
@@ -40,11 +47,14 @@ static inline uint64_t bus_frame_bytes(uint64_t position, const bus_record *reco
     return bus_align(value + record->value_length, BUS_FRAME_ALIGN) - position;
 }
 
+uint32_t bus_parts_crc(uint32_t crc, const bus_record *record);
+
 static inline uint32_t bus_body_crc(const bus_record *record) {
     uint32_t crc = 0;
     if (record->key_length) crc = bus_crc32c(crc, record->key, record->key_length);
     if (record->headers_length) crc = bus_crc32c(crc, record->headers, record->headers_length);
     if (record->value_length == 0 || record->attributes & BUS_ATTR_BARE_VALUE) return crc;
+    if (record->parts) return bus_parts_crc(crc, record);
     return bus_crc32c(crc, record->value, record->value_length);
 }
 

@@ -166,6 +166,7 @@ cdef class GuestCursor(Cursor):
     cdef bint copy(self) except -1:
         """Copies what is there behind `position`. False: nothing, or `placed` is lost."""
         cdef uint64_t tail = bus_load_acquire(&self.log.control.tail), limit, need, room
+        cdef uint64_t lead = self.position % BUS_VALUE_ALIGN # what is aligned there is so here
         cdef Mapping chunk
         cdef Pin pin
         cdef bus_scan scan
@@ -180,10 +181,10 @@ cdef class GuestCursor(Cursor):
             return False
         room = min(CHUNK_BYTES, limit - self.position)
         while True:
-            chunk = Mapping.anonymous(room)
+            chunk = Mapping.anonymous(lead + room)
             with nogil:
                 need = bus_guest_copy(self.segment.base, self.position, limit, self.offset,
-                                      chunk.base, room, self.check_crcs, &scan)
+                                      chunk.base + lead, room, self.check_crcs, &scan)
             there = self.stands(self.slot, self.number)
             if not there:
                 self.placed = False
@@ -201,7 +202,7 @@ cdef class GuestCursor(Cursor):
         pin = Pin.__new__(Pin)
         pin.mapping = chunk
         self.pin = pin
-        self.origin = chunk.base - self.position
+        self.origin = chunk.base + lead - self.position
         self.limit = scan.end_position
         return True
 

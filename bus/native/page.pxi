@@ -1,8 +1,5 @@
 # A partition's control page: its lock, and what anyone may look at.
-from collections import namedtuple as _namedtuple
-
-RingSlot = _namedtuple("RingSlot", "slot serial bytes number base_offset end_offset")
-Reader = _namedtuple("Reader", "index client generation position pins must_wait")
+from bus.native.tuples import Reader, RingSlot
 
 
 cdef class ControlPage:

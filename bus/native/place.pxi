@@ -48,6 +48,7 @@ cdef class Place:
         self.source.topic = topic
         self.source.partition = log.partition
         self.source.key_deserializer = key_deserializer
+        self.source.in_place = isinstance(value_deserializer, InPlace)
         self.source.value_deserializer = value_deserializer
         self.offset = offset
         self.check_crcs = check_crcs

@@ -223,12 +223,15 @@ cdef class ProducerCore:
 
     cdef int describe_value(self, object value, bus_record *record, Py_buffer *buffer) except -1:
         """Says where the value's bytes are; anything but bytes is held until the append is done."""
+        record.parts = NULL
         if type(value) is bytes:
             record.value = PyBytes_AS_STRING(value)
             record.value_length = <uint32_t>min(PyBytes_GET_SIZE(value), <Py_ssize_t>0xffffffff)
         elif value is None:
             record.value_length = 0
             record.attributes |= BUS_ATTR_NULL_VALUE
+        elif type(value) is Parts:
+            (<Parts>value).describe(record)
         else:
             self.buffer_of(value, buffer, "value")
             record.value = buffer.buf

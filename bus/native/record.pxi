@@ -68,12 +68,29 @@ cdef class Pin:
 
 
 @cython.final
+@cython.no_gc
+cdef class HeldValue:
+    """The bytes of a value where they lie, for what a deserializer makes of them.
+
+    It holds the pin and not the record: the record holds what was made, and nobody would ever see
+    through that circle, which a collector does not look into.
+    """
+    cdef Pin pin
+    cdef const uint8_t *at
+    cdef Py_ssize_t length
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.at, self.length, 1, flags)
+
+
+@cython.final
 cdef class Source:
     """What all records of one partition share."""
     cdef str topic
     cdef int partition
     cdef object key_deserializer
     cdef object value_deserializer
+    cdef bint in_place # the value's deserializer takes it where it lies
 
 
 cdef list decode_headers(const uint8_t *at, uint32_t length):
@@ -158,8 +175,9 @@ cdef class ConsumerRecord:
             return PyBytes_FromStringAndSize(<const char *>bus_frame_key(self.at),
                                              self.header.key_length)
         if self.made_key is None:
-            self.made_key = self.source.key_deserializer(PyBytes_FromStringAndSize(
-                <const char *>bus_frame_key(self.at), self.header.key_length))
+            self.made_key = self.made_of(
+                "key", self.source.key_deserializer, PyBytes_FromStringAndSize(
+                    <const char *>bus_frame_key(self.at), self.header.key_length))
         return self.made_key
 
     @property
@@ -169,8 +187,26 @@ cdef class ConsumerRecord:
         if self.source.value_deserializer is None:
             return self.value_bytes()
         if self.made_value is None:
-            self.made_value = self.source.value_deserializer(self.value_bytes())
+            self.made_value = self.made_of(
+                "value", self.source.value_deserializer,
+                self.held_value() if self.source.in_place else self.value_bytes())
         return self.made_value
+
+    cdef object made_of(self, str what, object deserializer, object data):
+        try:
+            return deserializer(data)
+        except _errors.SerializationError as error:
+            raise _errors.DeserializationError(
+                f"the {what} at offset {self.offset} of partition {self.source.partition} of topic "
+                f"{self.source.topic!r}: {error}", topic=self.source.topic,
+                partition=self.source.partition, offset=self.offset) from error
+
+    cdef object held_value(self):
+        cdef HeldValue value = HeldValue.__new__(HeldValue)
+        value.pin = self.pin
+        value.at = bus_frame_value(self.at, &self.header, self.position)
+        value.length = self.header.value_length
+        return PyMemoryView_FromObject(value)
 
     cdef bytes value_bytes(self):
         return PyBytes_FromStringAndSize(

@@ -1,10 +1,6 @@
 # Whole segment files: headers, scans, seals. For recovery, check and dump.
 
-SegmentHeader = _namedtuple(
-    "SegmentHeader",
-    "bus_id topic_id partition number base_offset previous_end bytes created_ns seed end_offset "
-    "end_position max_timestamp")
-Scan = _namedtuple("Scan", "end_position next_offset max_timestamp sealed error")
+from bus.native.tuples import Scan, SegmentHeader
 
 
 def parse_header(data):

@@ -1,0 +1,52 @@
+"""What the compiled core says about rings, readers and segments, as named tuples."""
+
+from typing import NamedTuple
+
+
+class RingSlot(NamedTuple):
+    """A slot of a partition's ring: its file, and the segment that stands in it (0: none)."""
+
+    slot: int
+    serial: int
+    bytes: int
+    number: int
+    base_offset: int
+    end_offset: int
+
+
+class Reader(NamedTuple):
+    """A reader of a partition. Bit N of `pins`: it holds what stands in ring slot N."""
+
+    index: int  # type: ignore[assignment]
+    client: int
+    generation: int
+    position: int
+    pins: int
+    must_wait: bool
+
+
+class SegmentHeader(NamedTuple):
+    """The header of a segment file: see bus_segment in docs/design.md."""
+
+    bus_id: int
+    topic_id: int
+    partition: int
+    number: int
+    base_offset: int
+    previous_end: int
+    bytes: int
+    created_ns: int
+    seed: int
+    end_offset: int
+    end_position: int
+    max_timestamp: int
+
+
+class Scan(NamedTuple):
+    """Where a walk over frames ended, and why, if that was before the end."""
+
+    end_position: int
+    next_offset: int
+    max_timestamp: int
+    sealed: bool
+    error: str | None
