@@ -4,6 +4,7 @@
     the replica is behind          wait for its next high watermark
     a reader is behind             wait for it; if its process is proven dead, free its place
     the offset limit is reached    the broker is asked to raise it
+    a group of consumers lags      look how far it is (bus/lag_gate.py); wait for its next commit
 
 The append is tried again after every wait; nothing here decides whether there is room.
 """
@@ -13,6 +14,7 @@ import os
 import time
 from typing import Final
 
+from bus.catalog import Topic
 from bus.client import Client
 from bus.errors import (
     BackpressureError,
@@ -23,6 +25,8 @@ from bus.errors import (
 )
 from bus.files import path_of
 from bus.holder import describe_replica, if_stopped
+from bus.lag_gate import LagGate
+from bus.lag_report import describe_gate
 from bus.liveness import client_row, is_dead
 from bus.native.core import LAYOUT, Partition
 
@@ -32,10 +36,13 @@ WAIT_SPARE: Final = LAYOUT["BUS_WAIT_SPARE"]
 WAIT_REPLICA: Final = LAYOUT["BUS_WAIT_REPLICA"]
 WAIT_READER: Final = LAYOUT["BUS_WAIT_READER"]
 WAIT_OFFSETS: Final = LAYOUT["BUS_WAIT_OFFSETS"]
+WAIT_LAG: Final = LAYOUT["BUS_WAIT_LAG"]
 TOPIC_DELETED: Final = LAYOUT["BUS_TOPIC_DELETED"]
 
 #: one wait; afterwards the broker is asked again and the holder's life is looked at, in ms
 SLICE_MS: Final = 100.0
+#: after its deadline an append goes on trying while others take the room that it sees, in ms
+CONTEST_MS: Final = 1000.0
 
 
 class Backpressure:
@@ -45,6 +52,7 @@ class Backpressure:
         self._client = client
         self._topic = topic
         self._broker_error: BusError | None = None
+        self._gates: dict[int, LagGate] = {}
 
     def attach(self, partition: Partition) -> Partition:
         """Let this partition's appends wait here."""
@@ -76,6 +84,9 @@ class Backpressure:
             )
         if status == TOPIC_DELETED:
             raise UnknownTopicOrPartitionError(f"topic {self._topic!r} was deleted")
+        if status == WAIT_LAG:
+            self._wait_for_consumers(partition, deadline_ns)
+            return
         if status not in (WAIT_SPARE, WAIT_REPLICA, WAIT_READER, WAIT_OFFSETS):
             raise CorruptSegmentError(
                 f"the control page of {self._topic}-{partition.partition} contradicts itself; stop"
@@ -88,11 +99,36 @@ class Backpressure:
             self.attention(partition, 0)
         if status == WAIT_READER and self._reap(partition, detail):
             return
+        self._sleep(partition, left_ms)
+
+    def _sleep(self, partition: Partition, left_ms: float) -> None:
         try:
             partition.wait_space(min(left_ms, SLICE_MS))
         except BrokerNotRunningError:
             self._client.ensure()  # closed meanwhile: then that is the cause
             raise
+
+    def _wait_for_consumers(self, partition: Partition, deadline_ns: int) -> None:
+        """The sleeper's bit is set already, so a commit behind this look ends the sleep."""
+        gate = self._gate(partition).look()
+        left_ms = (deadline_ns - time.monotonic_ns()) / 1e6
+        if not gate.holds(partition) and left_ms > -CONTEST_MS:
+            return
+        if left_ms <= 0:
+            raise BackpressureError(describe_gate(self._client, self._topic, partition, gate))
+        self._sleep(partition, left_ms)
+
+    def _gate(self, partition: Partition) -> LagGate:
+        found = self._gates.get(partition.partition)
+        if found is None:
+            found = LagGate(
+                self._client.directory, partition, self._current, self._client.catalog_version
+            )
+            self._gates[partition.partition] = found
+        return found
+
+    def _current(self) -> Topic:
+        return self._client.topic(self._topic)
 
     def _reap(self, partition: Partition, index: int) -> bool:
         """Free the place of a reader whose process is proven dead."""

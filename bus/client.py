@@ -358,6 +358,10 @@ class Client:
                     self._partitions[topic.id, partition] = found
         return found
 
+    def attached(self, topic_id: int, partition: int) -> Partition | None:
+        """The hot log of a partition if this client has it, by the topic's id."""
+        return self._partitions.get((topic_id, partition))
+
     def _open_partition(self, topic: Topic, partition: int) -> Partition:
         if not 0 <= partition < topic.partitions:
             raise UnknownTopicOrPartitionError(

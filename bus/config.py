@@ -12,10 +12,10 @@ from typing import Final, cast
 from bus.acl import check_acl
 from bus.errors import (
     BusConfigurationError,
-    InvalidGroupIdError,
     InvalidPartitionsError,
     InvalidTopicError,
 )
+from bus.group_ids import check_groups, parse_groups
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -23,8 +23,6 @@ GIB: Final = 1 << 30
 
 #: characters of a topic name; with the longest suffix it must fit a file name of 255 bytes
 TOPIC_NAME_CHARACTERS_MAX: Final = 249
-#: bytes of a group id after percent-quoting: the quoted id and ".offsets" make a file name
-GROUP_ID_QUOTED_BYTES_MAX: Final = 240
 #: bytes of a client id: its place in the client table, less the final zero
 CLIENT_ID_BYTES_MAX: Final = 95
 PARTITIONS_MAX: Final = 1024
@@ -48,12 +46,6 @@ WEEK_MS: Final = 7 * 24 * 3600 * 1000
 assert HOT_BYTES_MIN == HOT_SEGMENTS_MIN * SEGMENT_BYTES_MIN
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
-
-#: configs of Kafka that are planned here, and the answer until then
-_NOT_YET: Final = {
-    "max.lag.records": "back-pressure by lag is not implemented yet; leave it out",
-    "max.lag.bytes": "back-pressure by lag is not implemented yet; leave it out",
-}
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -89,32 +81,6 @@ def check_topic_name(name: object) -> str:
             " characters A-Z a-z 0-9 . _ - (and not '.' or '..')"
         )
     return name
-
-
-def check_group_id(group: object) -> str:
-    """The id, if a consumer group can have it; raises InvalidGroupIdError."""
-    if not isinstance(group, str) or not group:
-        raise InvalidGroupIdError(f"a group id must be a str of 1 character or more, not {group!r}")
-    try:
-        quoted = len(quote_group(group))
-    except UnicodeEncodeError as error:
-        raise InvalidGroupIdError(
-            f"group id {group!r} is not valid text: {error.reason}"
-        ) from error
-    if quoted > GROUP_ID_QUOTED_BYTES_MAX:
-        raise InvalidGroupIdError(
-            f"group id {group[:60]!r}… needs {quoted} bytes in a file name, at most"
-            f" {GROUP_ID_QUOTED_BYTES_MAX} fit; choose a shorter one (a character outside"
-            " A-Z a-z 0-9 . _ - ~ counts three for each of its bytes)"
-        )
-    return group
-
-
-def quote_group(group: str) -> str:
-    """The group id as it stands in a file name; can hold no separator, and no zero byte."""
-    from urllib.parse import quote  # here, because it would double the import time of this module
-
-    return quote(group, safe="")
 
 
 def check_partitions(count: object) -> int:
@@ -159,6 +125,9 @@ class TopicConfig:
     message_timestamp_type: str = "CreateTime"
     acl_read: str = ""
     acl_write: str = ""
+    max_lag_records: int = -1
+    max_lag_bytes: int = -1
+    max_lag_groups: str = ""
 
     def __post_init__(self) -> None:
         for key, name in _FIELDS.items():
@@ -169,6 +138,21 @@ class TopicConfig:
                 f" segment.bytes {self.segment_bytes}; raise segment.bytes to"
                 f" {-(-self.hot_bytes // HOT_SEGMENTS_MAX)} or more, or lower hot.bytes"
             )
+        if self.lag_limited and not self.lag_groups:
+            raise BusConfigurationError(
+                "max.lag.records and max.lag.bytes need max.lag.groups: the consumer groups that"
+                " producers wait for, separated by commas"
+            )
+
+    @property
+    def lag_limited(self) -> bool:
+        """True if producers wait for consumer groups."""
+        return self.max_lag_records >= 0 or self.max_lag_bytes >= 0
+
+    @property
+    def lag_groups(self) -> tuple[str, ...]:
+        """The groups that producers wait for."""
+        return parse_groups(self.max_lag_groups)
 
     @property
     def hot_segment_bytes(self) -> int:
@@ -226,8 +210,6 @@ def config_names() -> list[str]:
 def _field_of(key: object) -> str:
     if isinstance(key, str) and key in _FIELDS:
         return _FIELDS[key]
-    if isinstance(key, str) and key in _NOT_YET:
-        raise BusConfigurationError(f"topic config {key!r}: {_NOT_YET[key]}")
     raise BusConfigurationError(f"unknown topic config {key!r}; {nearest(str(key), _FIELDS)}")
 
 
@@ -293,6 +275,9 @@ _CHECKS: Final[dict[str, _Check]] = {
     "message.timestamp.type": _one_of("CreateTime", "LogAppendTime"),
     "acl.read": check_acl,
     "acl.write": check_acl,
+    "max.lag.records": _between(1, INTEGER_MAX, unlimited=True),
+    "max.lag.bytes": _between(1, INTEGER_MAX, unlimited=True),
+    "max.lag.groups": check_groups,
 }
 #: Kafka's name -> ours
 _FIELDS: Final = {f.name.replace("_", "."): f.name for f in fields(TopicConfig)}

@@ -25,13 +25,14 @@ from typing import Any, Final, Self, TypeVar
 
 from bus import files, identity, traces, twofold
 from bus.address import Address, resolve_address
-from bus.config import check_group_id, check_partitions, check_topic_name, quote_group
+from bus.config import check_partitions, check_topic_name
 from bus.errors import (
     BusConfigurationError,
     ClosedError,
     CorruptSegmentError,
     DirectoryError,
 )
+from bus.group_ids import check_group_id, quote_group
 
 logger = logging.getLogger(__name__)
 

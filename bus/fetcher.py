@@ -245,12 +245,17 @@ class Fetcher:
             try:
                 if start < 0:
                     start = self.positions.start(tp, self._options.auto_offset_reset)
+                    self._tell_start(tp, start)
             except NoOffsetForPartitionError as error:
                 missing = error
             else:
                 self._place_at(tp, start)
         if missing is not None:
             raise missing
+
+    def _tell_start(self, tp: TopicPartition, start: int) -> None:
+        if self.session and start > self.positions.log(tp).log_start_offset:
+            self.session.begin_at(tp, start)
 
     def _place_at(self, tp: TopicPartition, offset: int) -> None:
         self.readers[tp] = self.make_reader(tp, offset)

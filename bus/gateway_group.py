@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bus.catalog import Topic
-from bus.config import check_group_id
 from bus.errors import GroupAuthorizationFailedError
 from bus.group import GroupMembership
+from bus.group_ids import check_group_id
 from bus.wire import MalformedError
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ the head of members.py.
 """
 
 import os
-import time
 from collections.abc import Collection, Iterable, Mapping
 
 from bus import fencing
@@ -351,9 +350,8 @@ class GroupMembership:
         }
         with self._members.locked(self.patience.wait_ms):
             self._check_fence(encoded)
-            self._tables.offsets.put(
-                encoded, generation=self._members.generation, timestamp_ns=time.time_ns()
-            )
+            self._tables.put(encoded)
+        self._tables.moved(encoded)
 
     def committed(
         self, partitions: Iterable[Partition]

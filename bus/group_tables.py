@@ -1,16 +1,19 @@
 """The shared tables of one group as a client holds them: members, offsets, and proof of death."""
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from bus.assignment import Partition
 from bus.errors import BrokerNotRunningError, GroupIdNotFoundError, LockTimeoutError
 from bus.incidents import Incidents
+from bus.lag_bell import commit_moved
 from bus.liveness import death_probe
 from bus.members import LOCK_TIMEOUT_MS, MemberId, MemberTable
 from bus.native.core import LAYOUT, Bells, Table
+from bus.native.core import Partition as Log
 from bus.offset_entries import Committed
 from bus.offsets import OffsetTable
 
@@ -45,6 +48,7 @@ class GroupClient(Protocol):
     @property
     def hot_fd(self) -> int: ...
     def call(self, op: str, /, **args: Any) -> dict[str, Any]: ...
+    def attached(self, topic_id: int, partition: int) -> Log | None: ...
 
 
 class GroupTables:
@@ -106,6 +110,15 @@ class GroupTables:
         while (again := self.offsets.get(wanted)) != found:
             found = again
         return found
+
+    def put(self, offsets: Mapping[Partition, tuple[int, bytes]]) -> None:
+        """Commit; the caller holds the mutex, and calls `moved` once it has given it back."""
+        self.offsets.put(offsets, generation=self.members.generation, timestamp_ns=time.time_ns())
+
+    def moved(self, offsets: Mapping[Partition, tuple[int, bytes]]) -> None:
+        """Tell the producers that wait for this group."""
+        for partition, (offset, _) in offsets.items():
+            commit_moved(self.client, partition, offset)
 
     @property
     def client_key(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from bus import files
 from bus.catalog import Catalog
-from bus.config import GROUPS_MAX, check_group_id
+from bus.config import GROUPS_MAX
 from bus.directory import BusDirectory, offsets_name
 from bus.errors import (
     BusError,
@@ -32,6 +32,7 @@ from bus.group_admin import (
     mark_deleted,
     remove_client,
 )
+from bus.group_ids import check_group_id
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.members import (
@@ -133,6 +134,9 @@ class Groups:
 
     def __iter__(self) -> Iterator[OpenGroup]:
         return iter([self._groups[name] for name in sorted(self._groups)])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._groups
 
     def get(self, name: str) -> OpenGroup:
         """The group of that name. Raises GroupIdNotFoundError."""

@@ -5,7 +5,8 @@ All clients of a bus can write to bus.ctl and to the control pages. What the bro
 shows; and a canary behind each page shows who wrote (`bus.canary`). A few pages are looked at in
 each round, all of them in turn, so that a thousand partitions cost no more than one.
 
-Only looks and tells; what is done about it is `bus.supervisor`'s.
+Only looks and tells; what is done about it is `bus.supervisor`'s. Words that clients work out from
+the groups' commits are no reason to leave: they are closed, so that the next one looks (lag_watch).
 """
 
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import Final, NamedTuple
 
-from bus import canary, files
+from bus import canary, files, lag_watch
 from bus.errors import CorruptSegmentError, DirectoryError
 from bus.fields import Fields
 from bus.hot_place import CONTROL_FILE
@@ -105,6 +106,7 @@ class Guard:
             name = control_file_name(partition.topic.id, partition.number)
             inode, wrong = partition.log.inode, wrong_in_page(partition)
             found += self._spoiled(name, _PAGE_BYTES, inode, wrong)
+            lag_watch.mend(partition, self._hot.incidents)
         return found
 
     def _next_pages(self, everywhere: bool) -> Iterator[OpenPartition]:

@@ -67,6 +67,8 @@ class Incident(IntEnum):
     CLOCK_STEPPED = 20
     #: the disk did not take what is to be durable for many seconds
     SYNC_SLOW = 21
+    #: the words that hold producers up while consumers lag said what nobody can have worked out
+    LAG_GATE_MENDED = 22
 
 
 assert max(Incident) < LAYOUT["BUS_INCIDENTS"]

@@ -98,6 +98,7 @@ class Inventory:
             self.adopted += 1
         else:
             partition = self._build(topic, number, state)
+        partition.log.close_lag_gate(topic.config.lag_limited)
         self._partitions[topic.name, number] = partition
         return partition
 

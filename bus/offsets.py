@@ -31,7 +31,6 @@ from typing import NamedTuple, Self
 
 from bus import files
 from bus.assignment import Partition
-from bus.config import check_group_id
 from bus.directory import offsets_name
 from bus.errors import (
     CorruptSegmentError,
@@ -40,6 +39,7 @@ from bus.errors import (
     InvalidGroupIdError,
 )
 from bus.fields import Fields
+from bus.group_ids import check_group_id
 from bus.native.core import LAYOUT, crc32c
 from bus.offset_damage import refuse_lost
 from bus.offset_entries import (

@@ -7,7 +7,7 @@ bus travel to the client by their class name.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bus import __version__
+from bus import __version__, lag_watch
 from bus.acl import check_known
 from bus.catalog import Topic
 from bus.config import BrokerConfig, TopicConfig, check_partitions, check_topic_name
@@ -232,6 +232,7 @@ class Operations:
             check_known(str(configs.get(key) or ""))
         topic = self._inventory.catalog.alter(name, configs)
         self._inventory.alter(topic)
+        lag_watch.limits_changed(self._inventory, topic)
         return {"topic": topic.to_json()}
 
     def _delete_records(self, *, name: str, partition: int, offset: int) -> dict[str, Any]:
@@ -253,7 +254,10 @@ class Operations:
     # --------------------------------------------------------------------------------- groups
 
     def _group(self, *, name: str, create: bool = False) -> dict[str, Any]:
-        group = self._groups.ensure(name) if create else self._groups.get(name)
+        if create and name not in self._groups:
+            self._groups.ensure(name)
+            lag_watch.group_changed(self._inventory, name)
+        group = self._groups.get(name)
         return {"id": group.id, "name": group.name}
 
     def _list_groups(self) -> dict[str, Any]:
@@ -262,4 +266,5 @@ class Operations:
     def _delete_group(self, *, name: str) -> dict[str, Any]:
         lock_fd = self._registry.lock_fd
         self._groups.delete(name, death_probe(lock_fd, self._hot.control))
+        lag_watch.group_changed(self._inventory, name)
         return {}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, Self
 
-from bus.config import check_group_id
 from bus.errors import BusConfigurationError, UnsupportedCodecError, UnsupportedVersionError
+from bus.group_ids import check_group_id
 from bus.partitioner import partitioner_of
 from bus.serializers import choice
 from bus.serializers.choice import DeserializerOption, SerializerOption

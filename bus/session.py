@@ -3,17 +3,20 @@
 Translates between topic names, which a program uses, and topic ids, which the shared tables hold.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from bus.client import Client
-from bus.errors import UnknownMemberIdError, UnknownTopicOrPartitionError
+from bus.errors import CommitFailedError, UnknownMemberIdError, UnknownTopicOrPartitionError
 from bus.group import GroupMembership
 from bus.native.core import Table
 from bus.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
     from bus.guest_group import GuestMembership
+
+logger = logging.getLogger(__name__)
 
 Partitions = frozenset[TopicPartition]
 Revoke = Callable[[Partitions], None]
@@ -131,6 +134,24 @@ class GroupSession:
         mine = {tp: value for tp, value in offsets.items() if self._still_mine(tp)}
         if mine:
             self.commit(mine)
+
+    def begin_at(self, partition: TopicPartition, offset: int) -> None:
+        """Commit where the group begins, if producers wait for it: else they would never go on.
+
+        They count a group without a commit from the log start, and it reads nothing from there.
+        """
+        config = self._client.topic(partition.topic).config
+        if not config.lag_limited or self._group not in config.lag_groups:
+            return
+        try:
+            self.commit_what_is_left({partition: OffsetAndMetadata(offset)})
+        except CommitFailedError as error:
+            logger.warning(
+                "group %r: producers go on counting %s-%d from its log start: %s",
+                self._group,
+                *partition,
+                error,
+            )
 
     def _still_mine(self, partition: TopicPartition) -> bool:
         try:

@@ -12,8 +12,10 @@ from typing import Any
 
 from bus.admin.handle import Handle
 from bus.group_admin import GroupDescription, MemberDescription, describe_group, reset_offsets
+from bus.lag_bell import commit_moved
 from bus.liveness import death_probe
 from bus.members import MemberTable
+from bus.offset_entries import NO_OFFSET
 from bus.offsets import OffsetTable
 from bus.structs import OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
 
@@ -176,6 +178,8 @@ class GroupAdmin(Handle):
                 table.sync()
         finally:
             os.close(lock_fd)
+        for partition, committed in by_id.items():
+            commit_moved(client, partition, NO_OFFSET if committed is None else committed)
 
     def _members(self, group: str) -> MemberTable:
         group_id = int(self._client.call("group", name=group, create=False)["id"])

@@ -78,6 +78,8 @@ cdef extern from "layout.h" nogil:
         uint64_t bus_id
         uint64_t topic_id
         uint32_t partition
+        uint64_t gap_start
+        uint64_t gap_end
         uint32_t flags
         uint64_t segment_bytes
         uint64_t hot_bytes
@@ -86,6 +88,9 @@ cdef extern from "layout.h" nogil:
         uint64_t log_start_offset
         bus_mutex lock
         uint64_t tail
+        uint64_t lag_gate
+        uint64_t lag_tail
+        uint64_t lag_from
         bus_end ends[2]
         uint64_t high_watermark
         uint32_t replica_pid
@@ -231,7 +236,7 @@ cdef extern from "log.h" nogil:
         int active_slot
     enum bus_append_status:
         BUS_APPENDED, BUS_NEED_MAP, BUS_WAIT_SPARE, BUS_WAIT_REPLICA, BUS_WAIT_READER
-        BUS_WAIT_OFFSETS, BUS_TOPIC_DELETED, BUS_BROKEN
+        BUS_WAIT_OFFSETS, BUS_WAIT_LAG, BUS_TOPIC_DELETED, BUS_BROKEN
     ctypedef struct bus_appended:
         uint64_t done
         uint64_t last_offset

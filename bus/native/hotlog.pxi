@@ -10,6 +10,10 @@ cdef uint64_t SEGMENT_BYTES_MAX = <uint64_t>1 << 32
 #: records: one that does so at each of that many looks was overwritten.
 cdef int MAP_LOOKS_MAX = 1000
 
+#: A gate that lets nothing pass.
+cdef enum:
+    LOOK_AGAIN = 1
+
 #: A control page with its moat and its canary.
 cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
 
@@ -244,6 +248,45 @@ cdef class HotLog(ControlPage):
                 continue
             armed = False
             self.blocked(self, <int>status, out.detail, deadline)
+
+    # ---- consumers that lag (bus/lag_gate.py)
+
+    @property
+    def lag_words(self):
+        """(gate, tail, from): what holds appenders up, see `lag_gate` in layout.h."""
+        return (bus_load_acquire(&self.control.lag_gate), bus_load_acquire(&self.control.lag_tail),
+                bus_load_acquire(&self.control.lag_from))
+
+    @property
+    def skipped_offsets(self):
+        """(start, end) of the offsets that were never given out, because the log was recovered."""
+        return self.control.gap_start, self.control.gap_end
+
+    def set_lag_gate(self, uint64_t gate, uint64_t tail, uint64_t origin):
+        """What was worked out. Closed first: a death in between makes the next one look again.
+
+        The fence pairs with the one in `commit_moved`: the caller looks at the commits once more,
+        and either sees a later one, or that one sees `origin`.
+        """
+        bus_store_release(&self.control.lag_gate, LOOK_AGAIN)
+        bus_store_release(&self.control.lag_from, origin)
+        bus_store_release(&self.control.lag_tail, tail)
+        bus_store_release(&self.control.lag_gate, gate)
+        bus_fence_full()
+
+    def close_lag_gate(self, bint limited):
+        """The next append looks how far the consumers are; or, if not `limited`, never again."""
+        bus_store_release(&self.control.lag_gate, LOOK_AGAIN if limited else 0)
+        self.ring_space()
+
+    def commit_moved(self, int64_t offset):
+        """A group has committed `offset`, or has no commit any more (-1): wakes who is held up."""
+        bus_fence_full() # the commit is there before the words are looked at
+        if bus_load_acquire(&self.control.lag_gate) == 0:
+            return
+        if offset < 0 or <uint64_t>offset < bus_load_acquire(&self.control.lag_from):
+            bus_store_release(&self.control.lag_gate, LOOK_AGAIN)
+        self.ring_space()
 
     # ---- waiting
 

@@ -4,8 +4,7 @@
  * the offsets and sizes that the Cython shell exports from here. docs/design.md draws the same
  * bytes as diagrams and says who writes each word, in which memory order.
  *
- * All words are little-endian. Every file starts with a magic number and LAYOUT_VERSION; a reader
- * that meets another version must refuse the file.
+ * Words are little-endian. Files start with a magic number and LAYOUT_VERSION; refuse all others.
  */
 #ifndef BUS_LAYOUT_H
 #define BUS_LAYOUT_H
@@ -162,7 +161,8 @@ typedef struct {
     uint64_t topic_id;
     uint32_t partition;
     uint32_t reserved0;
-    uint64_t reserved1[3];
+    uint64_t gap_start, gap_end; /* offsets that the recovery of this log skipped: no lag */
+    uint64_t reserved1[1];
     /* ---- line 1: settings, changed by the broker alone */
     uint32_t flags;
     uint32_t reserved2;
@@ -176,7 +176,8 @@ typedef struct {
     bus_mutex lock;
     /* ---- line 3: the publication */
     uint64_t tail;              /* segment number << 32 | position; store-released last */
-    uint64_t reserved4[7];
+    uint64_t lag_gate, lag_tail, lag_from; /* hold appenders up; closed: 1 (bus/lag_gate.py) */
+    uint64_t reserved4[4];
     /* ---- line 4: what the tail means */
     bus_end ends[2];
     /* ---- line 5: the replica's, written by it alone */

@@ -168,6 +168,13 @@ static uint64_t room_for(const bus_record *record) {
            sizeof(bus_frame);
 }
 
+/* Whether consumers must be looked at before this record. The words are hints that whoever waits
+ * works out anew (bus/lag_gate.py): whatever they hold, the log stays what it is. */
+static int is_held_up(const bus_partition *control, uint64_t gate, uint64_t offset,
+                      uint64_t place) {
+    return offset >= gate - 1 || place >= bus_load_relaxed(&control->lag_tail);
+}
+
 /* Copies as many records as the active segment holds and publishes them all at once. */
 static enum bus_append_status fill(bus_log *log, place *at, bus_record *records, uint64_t count,
                                    bus_appended *out, uint64_t *need) {
@@ -176,12 +183,17 @@ static enum bus_append_status fill(bus_log *log, place *at, bus_record *records,
     uint64_t interval = at->bytes / BUS_INDEX_ENTRIES, position = BUS_TAIL_POSITION(at->tail);
     uint64_t limit = at->bytes - sizeof(bus_frame), first = out->done, last_bucket = UINT64_MAX;
     uint64_t base_offset = control->ring[at->slot].base_offset;
+    uint64_t number = BUS_TAIL_NUMBER(at->tail), gate = bus_load_relaxed(&control->lag_gate);
     int indexed = 0;
     enum bus_append_status status = BUS_APPENDED;
     *need = 0;
     for (; out->done < count; out->done++) {
         bus_record *record = &records[out->done];
         uint64_t size = bus_frame_bytes(position, record);
+        if (gate && is_held_up(control, gate, at->next_offset, BUS_TAIL(number, position))) {
+            status = BUS_WAIT_LAG;
+            break;
+        }
         if (position + size > limit) {
             *need = room_for(record);
             break;
@@ -209,7 +221,7 @@ static enum bus_append_status fill(bus_log *log, place *at, bus_record *records,
         out->done = first;
         return BUS_TORN;
     }
-    publish(control, at, BUS_TAIL(BUS_TAIL_NUMBER(at->tail), position));
+    publish(control, at, BUS_TAIL(number, position));
     write_index(at, entries, indexed);
     return status;
 }

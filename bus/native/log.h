@@ -35,6 +35,7 @@ enum bus_append_status {
     BUS_WAIT_REPLICA,   /* the replica has not made the oldest segment durable yet */
     BUS_WAIT_READER,    /* detail: index of the reader that has not passed the oldest segment */
     BUS_WAIT_OFFSETS,   /* the broker must raise offset_limit */
+    BUS_WAIT_LAG,       /* whoever appends must look how far the consumers are */
     BUS_TOPIC_DELETED,
     BUS_BROKEN,         /* an invariant of shared memory does not hold */
     BUS_TORN,           /* the file of the active segment is not what it was: never returned */

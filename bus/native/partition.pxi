@@ -44,14 +44,14 @@ cdef class Partition(HotLog):
         control.version = BUS_LAYOUT_VERSION
         control.bytes = sizeof(bus_partition)
         control.bus_id = bus_id
-        control.topic_id = topic_id
-        control.partition = partition
+        control.topic_id, control.partition = topic_id, partition
         control.flags = flags
         control.segment_bytes = segment_bytes
         control.hot_bytes = hot_bytes
         control.max_message_bytes = max_message_bytes
         control.offset_limit = offset_limit
         control.log_start_offset = log_start_offset
+        control.gap_start, control.gap_end = previous_end, base_offset
         bus_publish_durable(control, base_offset if high_watermark is None else high_watermark)
         if bus_lock_create(&control.lock):
             raise OSError("cannot create a robust mutex")

@@ -77,6 +77,24 @@ def find_good(data, *, uint64_t start, uint64_t limit=0, uint64_t least=0, uint6
         PyBuffer_Release(&buffer)
 
 
+def find_offset(data, *, uint64_t base_offset, uint64_t offset, uint64_t seed, uint64_t limit=0):
+    """Position of the record with that offset in a segment file, or None. `limit`: its bytes."""
+    cdef Py_buffer buffer
+    cdef uint64_t position
+    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+    try:
+        if buffer.len < <Py_ssize_t>sizeof(bus_segment):
+            raise _errors.CorruptSegmentError("the file is shorter than a segment header")
+        if limit == 0 or limit > <uint64_t>buffer.len:
+            limit = buffer.len
+        with nogil:
+            position = bus_find_offset(<const uint8_t *>buffer.buf, limit, base_offset, seed,
+                                       offset)
+        return position or None
+    finally:
+        PyBuffer_Release(&buffer)
+
+
 def bad_index_entry(data, *, uint64_t base_offset, uint64_t seed):
     """Number of the first entry of a segment's index that leads to no frame, or None."""
     cdef Py_buffer buffer

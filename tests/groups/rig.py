@@ -98,6 +98,9 @@ class RigClient:
         assert op == "group"
         return {"id": GROUP_ID, "name": args["name"]}
 
+    def attached(self, topic_id: int, partition: int) -> None:
+        """It reads nothing."""
+
     def die(self) -> None:
         """Let go of the byte, as the kernel does for a dead process."""
         os.close(self.lock_fd)

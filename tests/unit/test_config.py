@@ -14,12 +14,10 @@ from bus.config import (
     BrokerConfig,
     TopicConfig,
     check_client_id,
-    check_group_id,
     check_options,
     check_partitions,
     check_topic_name,
     config_names,
-    quote_group,
 )
 from bus.errors import (
     BusConfigurationError,
@@ -27,6 +25,7 @@ from bus.errors import (
     InvalidPartitionsError,
     InvalidTopicError,
 )
+from bus.group_ids import check_group_id, quote_group
 from bus.native.core import LAYOUT
 
 SEGMENT_BYTES = st.integers(MIB, GIB)
@@ -42,6 +41,7 @@ CONFIGS = st.fixed_dictionaries(
         "max.message.bytes": st.integers(1, GIB),
         "compression.type": st.sampled_from(["none", "producer"]),
         "message.timestamp.type": st.sampled_from(["CreateTime", "LogAppendTime"]),
+        "max.lag.groups": st.sampled_from(["g", "g, h"]),
     },
 )
 
@@ -91,8 +91,13 @@ def test_the_ring_holds_at_least_four_segments_and_at_most_as_many_as_it_has_slo
         ({7: 1}, "unknown topic config 7"),
         ({"cleanup.policy": "compact"}, "'compact' is not implemented yet; use delete"),
         ({"compression.type": "zstd"}, "not implemented yet"),
-        ({"max.lag.records": 5}, "not implemented yet"),
-        ({"max.lag.bytes": 5}, "not implemented yet"),
+        ({"max.lag.records": 5}, "need max.lag.groups: the consumer groups that producers"),
+        ({"max.lag.bytes": 5, "max.lag.groups": " "}, "need max.lag.groups"),
+        ({"max.lag.records": 0, "max.lag.groups": "g"}, "from 1 to"),
+        ({"max.lag.groups": 7}, "must be group ids separated by commas, not 7"),
+        ({"max.lag.groups": "a,,b"}, "'a,,b': a group id must be a str of 1 character"),
+        ({"max.lag.groups": "a, b, a"}, "can name 16 groups, each of them once"),
+        ({"max.lag.groups": ",".join(map(str, range(17)))}, "can name 16 groups"),
         ({"durability": "disk"}, "must be replicated or memory, not 'disk'"),
         ({"segment.bytes": MIB - 1}, f"from {MIB} to {GIB}"),
         ({"segment.bytes": GIB + 1}, f"from {MIB} to {GIB}"),

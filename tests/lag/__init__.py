@@ -1,0 +1,1 @@
+"""Producers wait for consumers that lag: max.lag.records and max.lag.bytes."""

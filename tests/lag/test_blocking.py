@@ -1,0 +1,221 @@
+"""Who waits, what wakes them, and what they are told."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import bus
+from bus.admin import Admin
+from bus.broker import Broker
+from bus.errors import BackpressureError, BrokerNotRunningError
+from tests.children import Fork, Report
+from tests.lag.rig import VALUE, Blocked, alter, commit, fill, limited_topic, reader, sender
+from tests.waiting import eventually
+
+#: what the machine may take for a wake-up that does not wait for the next look
+SOON_S = 5.0
+
+
+def is_waiting(thread: Blocked) -> bool:
+    """It has not ended, and is not about to: the log does not move."""
+    return thread.is_alive()
+
+
+def test_the_error_names_group_partition_member_and_pid(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=3)
+    with reader(bus_dir, client_id="snail"), sender(bus_dir, 50) as producer:
+        assert fill(producer) == 3
+        with pytest.raises(BackpressureError) as raised:
+            producer.send("t", b"")
+    text = str(raised.value)
+    assert text.startswith("t-0 is held back by its consumers: group 'g' lags 3 records")
+    assert f"member 'snail' (pid {os.getpid()}) has it, it has never committed here" in text
+
+
+def test_a_group_that_nobody_is_in_is_named_with_its_last_commit(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=3)
+    with sender(bus_dir, 50) as producer:
+        with reader(bus_dir) as consumer:
+            assert fill(producer) == 3
+            commit(consumer, 1)
+        assert fill(producer) == 1
+        with pytest.raises(BackpressureError, match=r"group g has no member, last commit [\d.]+ s"):
+            producer.send("t", b"")
+
+
+def test_many_who_wait_all_go_on_when_the_group_commits(bus_dir: Path, broker: Broker, fork: Fork):
+    limited_topic(bus_dir, max_lag_records=20)
+
+    def send_one(report: Report) -> None:
+        with sender(bus_dir, 60_000) as producer:
+            report("ready")
+            producer.send("t", VALUE)
+            report("sent")
+
+    with reader(bus_dir) as consumer, sender(bus_dir, 60_000) as producer:
+        producer.send_many("t", [VALUE] * 20)
+        children = [fork(send_one) for _ in range(4)]
+        threads = [Blocked(producer) for _ in range(6)]
+        assert [child.next() for child in children] == ["ready"] * 4
+        assert all(map(is_waiting, threads))
+        commit(consumer, 10)
+        assert [child.next() for child in children] == ["sent"] * 4
+        assert all(thread.ends() for thread in threads)
+        assert [thread.error for thread in threads] == [None] * 6
+
+
+def test_send_many_of_more_than_the_limit_goes_on_as_the_group_does(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=50)
+    with reader(bus_dir) as consumer, sender(bus_dir, 60_000) as producer:
+        waiting = Blocked(producer, 1000)
+        taken = 0
+        while taken < 1000:
+            taken += sum(map(len, consumer.poll(timeout_ms=1000, max_records=17).values()))
+            consumer.commit()
+        assert waiting.ends()
+        assert waiting.error is None
+
+
+def test_send_many_that_is_refused_has_stored_what_fitted(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=50)
+    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+        with pytest.raises(BackpressureError):
+            producer.send_many("t", [VALUE] * 200)
+        assert producer.records_sent == 50
+        assert sum(map(len, consumer.poll(timeout_ms=1000).values())) == 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_lag_records": 100},
+        {"max_lag_records": None},
+        {"max_lag_groups": "somebody-else"},
+    ],
+    ids=["raised", "removed", "other group"],
+)
+def test_a_limit_that_is_raised_or_removed_wakes_those_who_wait(
+    bus_dir: Path, broker: Broker, changes: dict[str, object]
+):
+    limited_topic(bus_dir, max_lag_records=5)
+    with reader(bus_dir), sender(bus_dir, 60_000) as producer:
+        producer.send_many("t", [VALUE] * 5)
+        waiting = Blocked(producer)
+        alter(bus_dir, **changes)
+        assert waiting.ends(SOON_S)
+        assert waiting.error is None
+
+
+def test_a_limit_that_is_lowered_or_set_counts_for_producers_that_run(
+    bus_dir: Path, broker: Broker
+):
+    limited_topic(bus_dir)
+    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+        producer.send_many("t", [VALUE] * 50)
+        alter(bus_dir, max_lag_records=60)
+        assert fill(producer) == 10
+        alter(bus_dir, max_lag_records=20)
+        commit(consumer, 30)
+        assert fill(producer) == 0
+        commit(consumer, 45)
+        assert fill(producer) == 5
+
+
+def test_deleting_the_group_wakes_those_who_wait(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=5)
+    with reader(bus_dir):
+        pass
+    with sender(bus_dir, 60_000) as producer, Admin(bus_dir) as admin:
+        producer.send_many("t", [VALUE] * 5)
+        waiting = Blocked(producer)
+        admin.delete_groups(["g"])
+        assert waiting.ends(SOON_S)
+        assert waiting.error is None
+
+
+def test_a_consumer_that_is_killed_leaves_the_limit_to_its_successor(
+    bus_dir: Path, broker: Broker, fork: Fork
+):
+    limited_topic(bus_dir, max_lag_records=5)
+
+    def read(report: Report) -> None:
+        with reader(bus_dir):
+            report("joined")
+            threading.Event().wait()
+
+    child = fork(read)
+    assert child.next() == "joined"
+    with sender(bus_dir, 60_000) as producer:
+        producer.send_many("t", [VALUE] * 5)
+        waiting = Blocked(producer)
+        child.kill()
+        with sender(bus_dir) as another, pytest.raises(BackpressureError, match="has no member"):
+            another.send("t", b"")
+        assert is_waiting(waiting)
+        with reader(bus_dir) as consumer:
+            eventually(lambda: consumer.poll(timeout_ms=100), what="the heir reads")
+            consumer.commit()
+            assert waiting.ends(SOON_S)
+            assert waiting.error is None
+
+
+def test_a_broker_that_is_killed_is_not_needed_and_its_heir_keeps_the_limit(
+    bus_dir: Path, broker: Broker
+):
+    limited_topic(bus_dir, max_lag_records=5)
+    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+        assert fill(producer) == 5
+        os.kill(broker.pid, signal.SIGKILL)
+        assert fill(producer) == 0
+        commit(consumer, 2)
+        assert fill(producer) == 2
+        with Broker(bus_dir):
+            assert fill(producer) == 0
+            commit(consumer, 3)
+            assert fill(producer) == 1
+
+
+def test_a_bus_that_is_stopped_tells_those_who_wait(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=5)
+    with reader(bus_dir), sender(bus_dir, 60_000) as producer:
+        producer.send_many("t", [VALUE] * 5)
+        waiting = Blocked(producer)
+        broker.stop()
+        assert waiting.ends()
+        assert isinstance(waiting.error, BrokerNotRunningError)
+
+
+def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
+    limited_topic(bus_dir, max_lag_records=5)
+
+    def send(report: Report) -> None:
+        with sender(bus_dir, 60_000) as producer:
+            producer.send_many("t", [VALUE] * 5)
+            report("full")
+            try:
+                producer.send("t", b"")
+            except KeyboardInterrupt:
+                report("interrupted")
+
+    with reader(bus_dir):
+        child = fork(send)
+        assert child.next() == "full"
+        child.send(signal.SIGINT)
+        assert child.next(SOON_S) == "interrupted"
+        assert child.wait() == 0
+
+
+def test_who_does_not_want_to_wait_is_told_at_once_and_not_before_it_was_looked(
+    bus_dir: Path, broker: Broker
+):
+    limited_topic(bus_dir, max_lag_records=5)
+    with reader(bus_dir) as consumer, bus.Producer(bus_dir, acks=0, max_block_ms=0) as producer:
+        assert fill(producer) == 5
+        commit(consumer, 5)
+        began = time.monotonic()
+        assert fill(producer) == 5
+        assert time.monotonic() - began < SOON_S
