@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from workers.block import Block
 from workers.board import Board
 from workers.errors import TaskInterrupted, TaskTimeout
 from workers.remote import formatted
+from workers.start_methods import restore_environment
 
 #: Interrupts a handler. A real-time signal: programs use SIGUSR1 and SIGUSR2 themselves.
 SOFT: Final[int] = signal.SIGRTMIN + 5
@@ -59,6 +60,8 @@ class Seed:
     drain_timeout_s: float
     #: after so many tasks the worker is to ask for its replacement
     max_tasks: int | None = None
+    #: variables that a fork server has otherwise than the supervisor
+    environment: dict[str, str | None] = field(default_factory=dict)
 
 
 class Post:
@@ -157,6 +160,7 @@ def live(life: Callable[[Post], None], seed: Seed, writer: Connection) -> None:
     `life(post)` runs in the main thread and returns when it has drained.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    restore_environment(seed.environment)
     post = Post(seed, writer)
     signal.signal(signal.SIGTERM, post.on_term)
     signal.signal(SOFT, post.on_soft)

@@ -49,6 +49,9 @@ class WorkerProcess:
                 target=live, args=(life, seed, writer), name=name, daemon=False
             )
             process.start()
+        except EOFError as error:
+            reader.close()
+            raise OSError("the fork server ended; stderr may say why") from error
         except BaseException:
             reader.close()
             raise

@@ -58,12 +58,18 @@ class GiveUp:
 
     reason: str
 
+    def __str__(self) -> str:
+        return f"given up: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
     """The record is tried again after so long."""
 
     delay_s: float
+
+    def __str__(self) -> str:
+        return f"again in {self.delay_s:.3f} s"
 
 
 Decision = GiveUp | Again

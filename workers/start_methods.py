@@ -9,7 +9,10 @@ fork        a copy of this process: only while it has one thread. Locks of other
 import multiprocessing
 import os
 import pickle
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +25,7 @@ FORK: Final = "fork"
 START_METHODS: Final = (FORKSERVER, SPAWN, FORK)
 #: Imported by the fork server before it forks: what every worker needs.
 PRELOADED: Final = ("workers.post", "workers.board", "bus.producer")
+_VARIABLES: Final = ("PYTHONPATH", "PYTHONSAFEPATH")
 
 
 def context_for(start_method: str, preload: Sequence[str] = ()) -> BaseContext:
@@ -38,6 +42,44 @@ def context_for(start_method: str, preload: Sequence[str] = ()) -> BaseContext:
         # with the main module, which multiprocessing itself would preload
         context.set_forkserver_preload(["__main__", *PRELOADED, *preload])
     return context
+
+
+def ensure_forkserver() -> None:
+    """Starts the fork server, unless it runs, so that it finds modules where this process does.
+
+    Left to itself it looks into the current directory first, whatever this process does, and may
+    import something else under the same name. Raises OSError.
+    """
+    with _set_environment(PYTHONPATH=os.pathsep.join(_search_path()), PYTHONSAFEPATH="1"):
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _set_environment(**values: str) -> Iterator[None]:
+    before = environment()
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        restore_environment(before)
+
+
+def environment() -> dict[str, str | None]:
+    """The variables that the fork server was started with other values of; for its children."""
+    return {name: os.environ.get(name) for name in _VARIABLES}
+
+
+def restore_environment(before: Mapping[str, str | None]) -> None:
+    """Sets variables to what `environment()` has said."""
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _search_path() -> list[str]:
+    return [entry or os.getcwd() for entry in sys.path]
 
 
 def refuse_threads() -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import selectors
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +191,7 @@ class Supervisor:
 
     def _end(self) -> None:
         for worker in list(self._workers):  # only after an error in the loop itself
-            worker.process.send(9)
+            worker.process.send(signal.SIGKILL)
             worker.process.wait(1.0)
             worker.process.close()
         self._selector.close()
@@ -241,6 +242,8 @@ class Supervisor:
     def _fork(self, number: int, limits: Recycling) -> WorkerProcess:
         if self._start_method == start_methods.FORK:
             start_methods.refuse_threads()
+        elif self._start_method == start_methods.FORKSERVER:
+            start_methods.ensure_forkserver()
         seed = Seed(
             number=number,
             supervisor_pid=os.getpid(),
@@ -248,6 +251,7 @@ class Supervisor:
             board=self.board.path,
             drain_timeout_s=self._drain_timeout_s,
             max_tasks=limits.max_tasks,
+            environment=start_methods.environment(),
         )
         return WorkerProcess.start(self._context, f"worker-{number}", self._life, seed)
 
@@ -270,8 +274,12 @@ class Supervisor:
         messages = worker.process.messages()
         for message in messages:
             self._understand(worker, message[:1], message[1:])
-        if not messages and worker.process.reader in self._selector.get_map():
-            self._selector.unregister(worker.process.reader)  # the end of it: so is the worker's
+        if not messages:
+            self._unregister(worker.process.reader)  # the end of the pipe: so is the worker's
+
+    def _unregister(self, fileobj: Any) -> None:
+        if fileobj in self._selector.get_map():
+            self._selector.unregister(fileobj)
 
     def _understand(self, worker: Worker, what: bytes, data: bytes) -> None:
         if what == READY:
@@ -287,6 +295,8 @@ class Supervisor:
     def _ready(self, worker: Worker) -> None:
         if worker.stage is Stage.STARTING:
             worker.stage = Stage.READY
+        else:  # the first SIGTERM may have come before there was a handler for it
+            worker.process.send(signal.SIGTERM)
         worker.ready_s = time.monotonic()
         old, worker.predecessor = worker.predecessor, None
         if old is not None:
@@ -299,9 +309,9 @@ class Supervisor:
 
     def _bury(self, worker: Worker) -> None:
         self._hear(worker)
-        for fileobj in (worker.process.reader, worker.process.pidfd):
-            if fileobj in self._selector.get_map():
-                self._selector.unregister(fileobj)
+        self._unregister(worker.process.reader)
+        if worker.process.pidfd >= 0:
+            self._unregister(worker.process.pidfd)
         end = self._judge(worker)
         self._workers.remove(worker)
         made_progress = worker.block[Word.LIFE_BEGUN] > 0

@@ -170,6 +170,56 @@ def test_a_worker_may_have_workers_of_its_own_and_they_end_with_it() -> None:
         eventually(lambda: not is_alive(nested), what="the nested worker ended")
 
 
+def test_workers_find_modules_where_their_program_does_and_keep_its_environment(
+    tmp_path: Path,
+) -> None:
+    # a trap for who looks into the current directory first, as a fork server does by itself
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "program").mkdir()
+    script = tmp_path / "program" / "finding.py"
+    script.write_text(FINDING)
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=50.0,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True\n")
+
+
+FINDING = """
+import os, time
+from workers import Observer, Supervisor
+
+def tells(post):
+    path = os.environ["PYTHONPATH"], os.environ.get("PYTHONSAFEPATH")
+    post.tell(repr(path).encode())
+    post.ready()
+    post.wait_draining(60.0)
+
+class Seen(Observer):
+    messages = []
+    def on_message(self, number, pid, data):
+        self.messages.append(data.decode())
+
+if __name__ == "__main__":
+    supervisor = Supervisor(tells, 1, description={}, observer=Seen())
+    supervisor.start()
+    deadline = time.monotonic() + 20
+    while not Seen.messages and time.monotonic() < deadline:
+        time.sleep(0.01)
+    mine = os.environ["PYTHONPATH"], os.environ.get("PYTHONSAFEPATH")
+    print(Seen.messages == [repr(mine)], mine[1] is None)
+    supervisor.stop()
+    supervisor.join()
+"""
+
+
 SUPERVISING = """
 import json, sys, time
 from tests.workers import lives
