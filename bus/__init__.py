@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bus.native.core import Parts as Parts
     from bus.native.core import RecordFuture as RecordFuture
     from bus.producer import Producer as Producer
+    from bus.share_consumer import Attempts as Attempts
+    from bus.share_consumer import ShareConsumer as ShareConsumer
     from bus.structs import ConsumerGroupMetadata as ConsumerGroupMetadata
     from bus.structs import NewTopic as NewTopic
     from bus.structs import OffsetAndMetadata as OffsetAndMetadata
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Admin": "bus.admin",
+    "Attempts": "bus.share_consumer",
     "Broker": "bus.broker",
     "BrokerConfig": "bus.config",
     "Consumer": "bus.consumer",
@@ -44,6 +47,7 @@ _WHERE = {
     "Producer": "bus.producer",
     "RecordFuture": "bus.native.core",
     "RecordMetadata": "bus.structs",
+    "ShareConsumer": "bus.share_consumer",
     "TopicConfig": "bus.config",
     "TopicPartition": "bus.structs",
 }

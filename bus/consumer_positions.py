@@ -1,21 +1,15 @@
 """A consumer's positions: where it reads, what it has committed, what is still to come.
 
-The half of the consumer that does not read. `_in_use` is the door that every public method goes
-through: one thread at a time, never after close(), attached anew in a forked child.
+The half of the consumer that does not read.
 """
 
-import math
-import os
-import threading
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
-from typing import Final
 
+from bus.client import Client
+from bus.consumer_life import ConsumerLife
 from bus.errors import BusError, InvalidGroupIdError
 from bus.fetcher import Fetcher
 from bus.log import PartitionReader
-from bus.moves import follow_move
-from bus.native.core import ConsumerCore
 from bus.options import ConsumerOptions
 from bus.session import GroupSession
 from bus.structs import (
@@ -25,69 +19,22 @@ from bus.structs import (
     TopicPartition,
 )
 
-#: so long a consumer waits for a bus that leaves a spoiled hot directory, in seconds
-MOVE_TIMEOUT_S: Final = 10.0
-#: spinning before a sleep, where another core can be writing meanwhile, in us
-SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
-
 CommitCallback = Callable[[Mapping[TopicPartition, OffsetAndMetadata], BusError | None], object]
 
 
-class PositionedConsumer(ConsumerCore):
+class PositionedConsumer(ConsumerLife[Fetcher]):
     """What Consumer is made of, without reading."""
 
     _options: ConsumerOptions
-    _fetcher: Fetcher
+    _autocommit_at_close = True
 
-    def __init__(self) -> None:
-        self._closed = False
-        self._autocommit_at_close = True
-        self._shutting = threading.Lock()
+    def _make_fetcher(self, client: Client, resume_at: dict[TopicPartition, int]) -> Fetcher:
+        fetcher = Fetcher(client, self._options)
+        fetcher.resume_at = resume_at
+        return fetcher
 
-    def _begin(self, fetcher: Fetcher) -> None:
-        """Read through this fetcher."""
-        options = self._options
-        self._fetcher = fetcher
-        self._attach(
-            fetcher.client.bells,
-            fetcher.client.slot.slot,
-            spin_ns=int((SPIN_US if options.spin_us is None else options.spin_us) * 1e3),
-            turn_records=options.max_poll_records,
-            timeout_ms=None
-            if options.consumer_timeout_ms == math.inf
-            else options.consumer_timeout_ms,
-            remote=fetcher.client if fetcher.client.is_guest else None,
-        )
-
-    def _in_use(self) -> AbstractContextManager[Fetcher]:
-        """One thread at a time; a close() that comes meanwhile takes effect at the end."""
-        return self._visit()
-
-    def _look_again(self) -> None:
-        """What is read has changed: the native core asks anew before it reads on."""
-        self._read_from([], 0, 0)
-
-    def _revive(self) -> None:
-        """In a forked child: attach, and join as a member of one's own."""
-        old = self._fetcher
-        old.client.ensure()
-        old.abandon()
-        fetcher = Fetcher(old.client, self._options)
-        fetcher.subscription = old.subscription
-        self._begin(fetcher)
-        fetcher.follow_subscription()
-
-    def _follow_move(self) -> None:
-        """The bus goes on in another hot directory: attach there, and go on where we were."""
-        old = self._fetcher
-        positions = {tp: reader.offset for tp, reader in old.readers.items()}
-        follow_move(old.client, MOVE_TIMEOUT_S)
-        old.abandon()
-        fetcher = Fetcher(old.client, self._options)
-        fetcher.subscription = old.subscription
-        fetcher.resume_at = positions
-        self._begin(fetcher)
-        fetcher.follow_subscription()
+    def _end(self) -> None:
+        self._fetcher.close(autocommit=self._autocommit_at_close)
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """Commit what was processed, leave the group, leave the bus.
@@ -95,22 +42,9 @@ class PositionedConsumer(ConsumerCore):
         Idempotent, from any thread and from a signal handler: a poll that is waiting returns {},
         an iteration ends. Records that are still held stay readable.
         """
-        if self._closed:
-            return
-        self._autocommit_at_close = autocommit
-        self._closed = True
-        # Who leaves after this line sees it, and shuts. Seen twice does no harm.
-        if self._in_use_now:
-            self._fetcher.client.wake()
-        else:
-            self._shut()
-
-    def _shut(self) -> None:
-        if not self._shutting.acquire(blocking=False):
-            return  # never released: there is one end
-        self._look_again()
-        self._watch(None, 0, 0)
-        self._fetcher.close(autocommit=self._autocommit_at_close)
+        if not self._closed:
+            self._autocommit_at_close = autocommit
+            self._close()
 
     # --------------------------------------------------------------------------- positions
 

@@ -155,6 +155,10 @@ class GroupIdNotFoundError(BusError):
     """Raised when a group does not exist."""
 
 
+class InconsistentGroupProtocolError(BusError):
+    """A group is either a stream group or a share group, and this member is of the other kind."""
+
+
 class NonEmptyGroupError(BusError):
     """Raised when a call needs a group without members."""
 

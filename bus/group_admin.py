@@ -66,6 +66,8 @@ def _state(members: MemberTable, present: list[Member]) -> str:
         return "Dead"
     if not present:
         return "Empty"
+    if members.shared:
+        return "Stable"
     settled = members.planned and all(one.seen == members.generation for one in present)
     return "Stable" if settled else "PreparingRebalance"
 
@@ -123,7 +125,7 @@ def reset_offsets(
         for partition, offset in new.items()
     }
     with members.locked():
-        _check_empty(members, offsets.header.name, death, "reset its offsets")
+        check_empty(members, offsets.header.name, death, "reset its offsets")
         offsets.put(encoded, generation=members.generation, timestamp_ns=time.time_ns())
 
 
@@ -133,11 +135,12 @@ def mark_deleted(members: MemberTable, death: Death, *, group: str = "") -> None
     `group` is the name for the message.
     """
     with members.locked():
-        _check_empty(members, group or f"number {members.group_id}", death, "delete it")
+        check_empty(members, group or f"number {members.group_id}", death, "delete it")
         members.mark_deleted()
 
 
-def _check_empty(members: MemberTable, group: str, death: Death, what: str) -> None:
+def check_empty(members: MemberTable, group: str, death: Death, what: str) -> None:
+    """Raise NonEmptyGroupError naming the pids, or GroupIdNotFoundError; under the mutex."""
     if members.deleted:
         raise GroupIdNotFoundError(f"group {group!r} was deleted")
     members.remove_dead(death)

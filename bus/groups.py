@@ -8,13 +8,15 @@ business of `bus.offsets` and `bus.members`.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from bus import files
+from bus.ack_tables import AckTables
+from bus.assignment import Partition
 from bus.catalog import Catalog
 from bus.config import GROUPS_MAX
 from bus.directory import BusDirectory, offsets_name
@@ -27,6 +29,7 @@ from bus.errors import (
 )
 from bus.group_admin import (
     GroupDescription,
+    check_empty,
     describe_group,
     describe_unlocked,
     mark_deleted,
@@ -35,12 +38,8 @@ from bus.group_admin import (
 from bus.group_ids import check_group_id
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
-from bus.members import (
-    MemberTable,
-    create_members_file,
-    members_file_name,
-    remove_unfinished,
-)
+from bus.members import MemberTable
+from bus.members_file import create_members_file, members_file_name, remove_unfinished
 from bus.native.core import Bells
 from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
@@ -80,6 +79,7 @@ class Groups:
         self._bells = bells
         self._catalog = catalog
         self._copies = OffsetCopies(directory)
+        self.acks = AckTables(directory, hot, bells)
         self._groups: dict[str, OpenGroup] = {}
         #: waits for the disk in another process; None: this one waits
         self.syncer: Syncer | None = None
@@ -128,6 +128,9 @@ class Groups:
         members.revive()
         offsets = OffsetTable.open(groups_fd, name)
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
+        self.acks.open(name, group_id)
+        if name in self.acks:
+            members.mark_shared()
         return group
 
     # --------------------------------------------------------------------------------- asking
@@ -182,12 +185,30 @@ class Groups:
         finally:
             os.close(groups_fd)
 
+    def share(self, name: str, partition: Partition, start: int) -> str:
+        """Name of the ack table of one partition for a share group, made if there is none."""
+        group = self.get(name)
+        known = group.offsets.get([partition])[partition]
+        committed = None if known is None else known.offset
+        return self.acks.ensure(name, group.id, partition, committed, start)
+
+    def forget_shares(
+        self, name: str, partitions: Iterable[Partition], is_dead: Callable[[int, int], bool]
+    ) -> None:
+        """An empty share group is to begin these partitions elsewhere. NonEmptyGroupError."""
+        group = self.get(name)
+        if name in self.acks:
+            with group.members.locked():
+                check_empty(group.members, name, is_dead, "reset its offsets")
+            self.acks.forget_partitions(name, partitions)
+
     def delete(self, name: str, is_dead: Callable[[int, int], bool]) -> None:
         """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it."""
         group = self.get(name)
         mark_deleted(group.members, is_dead, group=name)
         if self.syncer is not None:
             self.syncer.finish()  # or it might write the copy of a group that is gone
+        self.acks.forget(name)
         groups_fd = self._directory.open_groups()
         try:
             self._copies.forget(groups_fd, name)
@@ -205,7 +226,7 @@ class Groups:
 
         False if a stopped process holds the mutex of a group where it may have something left.
         """
-        done = True
+        done = self.acks.reap(slot, generation)
         for group in self:
             try:
                 remove_client(group.members, self._bells, slot, generation)
@@ -243,9 +264,10 @@ class Groups:
                 if (changed_ns := self._changed_ns(group)) is not None:
                     self._write_again(group)
                     changed[group.name] = changed_ns
-        if changed:
+        acks = self.acks.due()
+        if changed or acks:
             try:
-                syncer.ask(list(changed), partial(self._synced, changed))
+                syncer.ask([*changed], partial(self._synced, changed), acks)
             except OSError as error:
                 self._note(f"{len(changed)} groups", error)
 
@@ -257,7 +279,7 @@ class Groups:
             if error is not None:
                 group.in_doubt = True
                 self._note(f"group {name}", error)
-            else:
+            elif name in changed:  # else only its acknowledgements were written
                 self._is_on_disk(group, changed[name])
 
     def sync(self, *, last: bool = False) -> None:
@@ -278,7 +300,20 @@ class Groups:
                     self._copies.keep(group.offsets)
                     self._is_on_disk(group, changed_ns)
                 if last:
+                    self._commit_lows(group)
                     self._copies.keep(group.offsets, at_once=True)
+        if last:
+            self.acks.keep_all()
+
+    def _commit_lows(self, group: OpenGroup) -> None:
+        """What a share group has done is committed by its members now and then, and at the end."""
+        lows = {at: (low, b"") for at, low in self.acks.lows(group.name).items()}
+        if lows:
+            with group.members.locked():
+                group.offsets.put(
+                    lows, generation=group.members.generation, timestamp_ns=time.time_ns()
+                )
+            group.offsets.sync()
 
     def release(self) -> None:
         """Lets the syncer go, once it has done what it was asked for."""

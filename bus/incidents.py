@@ -69,6 +69,8 @@ class Incident(IntEnum):
     SYNC_SLOW = 21
     #: the words that hold producers up while consumers lag said what nobody can have worked out
     LAG_GATE_MENDED = 22
+    #: records that a member of a share group had when it died are given to others
+    RECORDS_TAKEN_BACK = 23
 
 
 assert max(Incident) < LAYOUT["BUS_INCIDENTS"]

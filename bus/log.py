@@ -14,12 +14,44 @@ from typing import Any
 from bus.cold import ColdSegment, ColdSegments
 from bus.files import path_of
 from bus.lease import Lease
-from bus.native.core import Cursor, Mapping, Partition, find_time
+from bus.native.core import Cursor, HotLog, Mapping, Partition, find_time
 from bus.structs import TopicPartition
 
 
-class PartitionReader(Cursor):
+class BothTiers:
+    """Where a cursor finds what is no longer in RAM, or is damaged there."""
+
+    log: HotLog
+    _cold: ColdSegments
+
+    def open_cold(self, offset: int) -> ColdSegment | None:
+        """The durable segment with this offset, or the first one behind it; None if none is."""
+        return self._cold.find(offset)
+
+    def open_copy(self, number: int) -> Mapping | None:
+        """The durable copy of a hot segment, as far as it goes; None if there is none."""
+        for slot in self.log.ring():
+            if slot.number == number:
+                return self._cold.copy(number, slot.base_offset)
+        return None
+
+    def file_of(self, number: int, hot: bool) -> str:
+        """Path of a segment's file, for messages."""
+        if not hot:
+            return self._cold.file_of(number)
+        serials = [slot.serial for slot in self.log.ring() if slot.number == number]
+        name = f"{self.log.topic_id}-{self.log.partition}.{serials[0] if serials else 0}.seg"
+        return f"{path_of(self.log.hot_fd)}/{name}"
+
+    def offset_behind(self, offset: int) -> int | None:
+        """Base offset of the first durable segment behind that offset, or None."""
+        return self._cold.base_behind(offset)
+
+
+class PartitionReader(BothTiers, Cursor):
     """A cursor that also reads what is no longer in RAM."""
+
+    log: HotLog
 
     def __init__(
         self,
@@ -46,29 +78,6 @@ class PartitionReader(Cursor):
         )
         path = lease.client.directory.partition_path(*topic_partition)
         self._cold = ColdSegments(path, log, topic_partition)
-
-    def open_cold(self, offset: int) -> ColdSegment | None:
-        """The durable segment with this offset, or the first one behind it; None if none is."""
-        return self._cold.find(offset)
-
-    def open_copy(self, number: int) -> Mapping | None:
-        """The durable copy of a hot segment, as far as it goes; None if there is none."""
-        for slot in self.log.ring():
-            if slot.number == number:
-                return self._cold.copy(number, slot.base_offset)
-        return None
-
-    def file_of(self, number: int, hot: bool) -> str:
-        """Path of a segment's file, for messages."""
-        if not hot:
-            return self._cold.file_of(number)
-        serials = [slot.serial for slot in self.log.ring() if slot.number == number]
-        name = f"{self.log.topic_id}-{self.log.partition}.{serials[0] if serials else 0}.seg"
-        return f"{path_of(self.log.hot_fd)}/{name}"
-
-    def offset_behind(self, offset: int) -> int | None:
-        """Base offset of the first durable segment behind that offset, or None."""
-        return self._cold.base_behind(offset)
 
     def offset_for_time(self, timestamp_ns: int) -> tuple[int, int] | None:
         """(offset, timestamp in ns) of the first record at or after that time, or None."""

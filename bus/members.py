@@ -35,17 +35,23 @@ The repair is idempotent, and dying in it is like dying before it. It raises the
 
 import os
 import struct
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Self
 
 from bus import files
 from bus.assignment import STRATEGIES
-from bus.errors import CorruptSegmentError, DirectoryError, GroupIdNotFoundError, LockTimeoutError
+from bus.errors import (
+    CorruptSegmentError,
+    DirectoryError,
+    GroupIdNotFoundError,
+    InconsistentGroupProtocolError,
+    LockTimeoutError,
+)
 from bus.fields import Fields
 from bus.holder import explain_lock
 from bus.incidents import Incident, Incidents
 from bus.liveness import Death
+from bus.members_file import BYTES, MAGIC, VERSION, members_file_name
 from bus.native.core import LAYOUT, Hold, Table
 from bus.owners import OwnerTable
 
@@ -56,10 +62,6 @@ CLIENTS_MAX = LAYOUT["BUS_CLIENTS"]
 #: how long a call waits for another process to leave its critical section (normally < 1 ms)
 LOCK_TIMEOUT_MS = 10_000
 
-_UNFINISHED = ".new-"
-_BYTES = LAYOUT["sizeof.bus_members"]
-_MAGIC = LAYOUT["BUS_MAGIC_MEMBERS"]
-_VERSION = LAYOUT["BUS_LAYOUT_VERSION"]
 _HEADER = Fields(
     "bus_members",
     {
@@ -75,6 +77,7 @@ _GENERATION = LAYOUT["bus_members.generation"]
 _PLANNED = LAYOUT["bus_members.planned"]
 _FLAGS = LAYOUT["bus_members.flags"]
 _DELETED = 1
+_SHARED = 2
 _MEMBERS = LAYOUT["bus_members.members"]
 _MEMBER = Fields(
     "bus_member",
@@ -91,7 +94,10 @@ _MEMBER = Fields(
 _CLIENT_ID_AT = LAYOUT["bus_member.client_id"]
 _CLIENT_ID_BYTES = LAYOUT["bus_member.instance_id"] - _CLIENT_ID_AT
 _TOPICS_AT = LAYOUT["bus_member.topics"]
-_STRATEGY_NAMES = {number: name for name, number in STRATEGIES.items()}
+#: what stands in the place of a strategy for a member of a share group
+SHARE = "share"
+_STRATEGY_NUMBERS = {**STRATEGIES, SHARE: 4}
+_STRATEGY_NAMES = {number: name for name, number in _STRATEGY_NUMBERS.items()}
 
 
 class MemberId(NamedTuple):
@@ -125,36 +131,6 @@ class Member(NamedTuple):
         return f"{self.client_id or 'consumer'}-{self.slot}-{self.joined}"
 
 
-def members_file_name(group_id: int) -> str:
-    """Name of the members table in the hot directory."""
-    return f"group-{group_id}.ctl"
-
-
-def create_members_file(hot_fd: int, *, bus_id: int, group_id: int) -> None:
-    """Make an empty members table, in place of an old one if there is one (the broker does)."""
-    name = members_file_name(group_id)
-    temporary = _UNFINISHED + name
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=hot_fd)  # of a broker that died here
-    fd = files.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=hot_fd)
-    try:
-        files.allocate(fd, _BYTES)
-        table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
-        table.create_mutex()
-        identity = struct.pack("<QIIQQQ", _MAGIC, _VERSION, _BYTES, bus_id, group_id, 1)
-        table.view[: len(identity)] = identity
-        os.rename(temporary, name, src_dir_fd=hot_fd, dst_dir_fd=hot_fd)
-    finally:
-        os.close(fd)
-
-
-def remove_unfinished(hot_fd: int) -> None:
-    """Remove the tables that a broker was making when it died."""
-    for name in os.listdir(hot_fd):
-        if name.startswith(_UNFINISHED):
-            os.unlink(name, dir_fd=hot_fd)
-
-
 class MemberTable:
     """The members table of one group, attached by this process."""
 
@@ -177,7 +153,7 @@ class MemberTable:
         self._waits_once = waits_once
         self._stuck_tid = 0
         header = _HEADER.read(table.view)
-        for field, value in (("magic", _MAGIC), ("version", _VERSION), ("bytes", _BYTES)):
+        for field, value in (("magic", MAGIC), ("version", VERSION), ("bytes", BYTES)):
             if header[field] != value:
                 raise CorruptSegmentError(
                     f"{field} of the members table is {header[field]:#x}, expected {value:#x};"
@@ -211,9 +187,9 @@ class MemberTable:
             raise
         try:
             size = os.fstat(fd).st_size
-            if size != _BYTES:
-                raise CorruptSegmentError(f"{files.path_of(fd)} has {size} bytes, not {_BYTES}")
-            table = Table(fd, _BYTES, mutex_at=LAYOUT["bus_members.lock"])
+            if size != BYTES:
+                raise CorruptSegmentError(f"{files.path_of(fd)} has {size} bytes, not {BYTES}")
+            table = Table(fd, BYTES, mutex_at=LAYOUT["bus_members.lock"])
         finally:
             os.close(fd)
         return cls(
@@ -238,6 +214,11 @@ class MemberTable:
     def planned(self) -> bool:
         """True if the targets were computed for the present generation."""
         return self._table.load_acquire(_PLANNED) == self.generation
+
+    @property
+    def shared(self) -> bool:
+        """True if this is a share group: its members have ack tables, and own no partitions."""
+        return bool(self._table.load32_acquire(_FLAGS) & _SHARED)
 
     @property
     def deleted(self) -> bool:
@@ -338,6 +319,10 @@ class MemberTable:
         at = _MEMBERS + slot * _MEMBER.size + _MEMBER.offsets["seen"]
         self._table.store_release(at, generation)
 
+    def mark_shared(self) -> None:
+        """From now on this is a share group."""
+        self._table.store32_release(_FLAGS, self._table.load32_acquire(_FLAGS) | _SHARED)
+
     def mark_deleted(self) -> None:
         """Let nobody join or commit any more: the group, or this table of it, is over."""
         self.raise_generation()
@@ -347,17 +332,26 @@ class MemberTable:
         """Take a mark back that a broker died over: the group is there."""
         if self.deleted:
             self.raise_generation()
-            self._table.store32_release(_FLAGS, 0)
+            flags = self._table.load32_acquire(_FLAGS)
+            self._table.store32_release(_FLAGS, flags & ~_DELETED)
 
     def admit(self, member: Member) -> None:
-        """Write a new member into its free slot; it counts from the store of `client` on."""
+        """Write a new member into its free slot; it counts from the store of `client` on.
+
+        Raises InconsistentGroupProtocolError for a Consumer in a share group.
+        """
+        if self.shared and member.strategy != SHARE:
+            raise InconsistentGroupProtocolError(
+                f"{self.name!r} is a share group, which a Consumer cannot join: use ShareConsumer,"
+                " or another group_id"
+            )
         self.raise_generation()
         self.owners.forget(member.slot)
         at = _MEMBERS + member.slot * _MEMBER.size
         values = {
             "client_generation": ("Q", member.client_generation),
             "joined": ("Q", member.joined),
-            "strategy": ("I", STRATEGIES[member.strategy]),
+            "strategy": ("I", _STRATEGY_NUMBERS[member.strategy]),
             "pid": ("I", member.pid),
             "seen": ("Q", 0),
         }

@@ -97,6 +97,8 @@ class Operations:
             "group": self._group,
             "groups": self._list_groups,
             "delete_group": self._delete_group,
+            "share": self._share,
+            "forget_shares": self._forget_shares,
             "tend": self._tend,
             "status": self._status.collect,
             "stop": self._begin_stop,
@@ -212,6 +214,7 @@ class Operations:
         self._inventory.forget(topic)
         self._keeper.remove(topic.id)
         self._inventory.catalog.delete(topic.name)
+        self._groups.acks.forget_topic(topic.id)
         self._hot.catalog_changed()
 
     def _create_partitions(self, *, name: str, total: int) -> dict[str, Any]:
@@ -267,4 +270,16 @@ class Operations:
         lock_fd = self._registry.lock_fd
         self._groups.delete(name, death_probe(lock_fd, self._hot.control))
         lag_watch.group_changed(self._inventory, name)
+        return {}
+
+    def _share(self, *, group: str, topic: str, partition: int, start: int) -> dict[str, Any]:
+        """The ack table of a partition for a share group; a new one begins at `start` at best."""
+        found = self._inventory.catalog.get(check_topic_name(topic))
+        self._inventory.partition(found.name, partition)  # raises if there is none
+        return {"table": self._groups.share(group, (found.id, partition), start)}
+
+    def _forget_shares(self, *, name: str, partitions: list[list[int]]) -> dict[str, Any]:
+        """The offsets of an empty share group are to be set anew for partitions of topic ids."""
+        death = death_probe(self._registry.lock_fd, self._hot.control)
+        self._groups.forget_shares(name, [(topic, number) for topic, number in partitions], death)
         return {}

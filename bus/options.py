@@ -133,3 +133,31 @@ class ConsumerOptions(_Options):
             _at_least(name, getattr(self, name), 0)
         if self.spin_us is not None:
             _at_least("spin_us", self.spin_us, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareOptions(_Options):
+    """See ShareConsumer."""
+
+    group_id: str
+    client_id: str | None = None
+    key_deserializer: DeserializerOption = None
+    value_deserializer: DeserializerOption = None
+    auto_offset_reset: OffsetReset = "earliest"
+    max_poll_records: int = 500
+    read_until: ReadUntil = "written"
+    check_crcs: bool = True
+    consumer_timeout_ms: float = math.inf
+    spin_us: float | None = None
+    autostart: bool = True
+
+    def __post_init__(self) -> None:
+        check_group_id(self.group_id)
+        _one_of("auto_offset_reset", self.auto_offset_reset, ("earliest", "latest"))
+        _one_of("read_until", self.read_until, ("written", "durable"))
+        choice.key_deserializer(self.key_deserializer)
+        choice.value_deserializer(self.value_deserializer)
+        _at_least("max_poll_records", self.max_poll_records, 1)
+        _at_least("consumer_timeout_ms", self.consumer_timeout_ms, 0)
+        if self.spin_us is not None:
+            _at_least("spin_us", self.spin_us, 0)

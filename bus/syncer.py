@@ -5,8 +5,10 @@ attach any more, or ask for its status. So a process that is forked at the first
 files of the groups, calls fdatasync and writes their copies; the broker asks it, goes on, and is
 told.
 
-    broker ── {"groups": [...]} ──► syncer        one question at a time
+    broker ── {"groups": [...], "acks": {...}} ──► syncer        one question at a time
            ◄── {"g": null, "h": "Input/output error"} ──
+
+`acks` is what share groups have done: see `bus.ack_tables`.
 
 It ends when the broker's end of the socket is closed, by whatever end of the broker. If it dies
 over a question, nobody knows what was synced, and an error may have been reported to it alone: the
@@ -20,10 +22,11 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from bus.ack_tables import keep
 from bus.directory import BusDirectory, offsets_name
 from bus.errors import BusError
 from bus.incidents import Incident, Incidents
@@ -76,18 +79,25 @@ class Syncer:
             )
         return bool(self._asked)
 
-    def ask(self, groups: Sequence[str], done: Callable[[Outcome], None]) -> None:
+    def ask(
+        self,
+        groups: Sequence[str],
+        done: Callable[[Outcome], None],
+        acks: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         """Has the offsets of these groups synced; `done` is called with the outcome, later.
 
-        Raises OSError if there is no process to be had.
+        `acks`: by share group, what is to be kept of its acknowledgements. Raises OSError if there
+        is no process to be had.
         """
         if self._socket is None:
             self._start()
         assert self._socket is not None
-        self._asked, self._done = list(groups), done
+        self._asked, self._done = [*groups, *(one for one in acks or () if one not in groups)], done
+        question = {"groups": self._asked, "acks": acks or {}}
         self._asked_s, self._is_told = time.monotonic(), False
         try:
-            self._socket.sendall(json.dumps(self._asked).encode() + b"\n")
+            self._socket.sendall(json.dumps(question).encode() + b"\n")
         except OSError as error:
             # It is gone, or nobody knows how much of the question it has. An answer that never
             # comes would be waited for; its end of the socket tells of its death.
@@ -164,8 +174,9 @@ class Work:
         # A descriptor learns of each error that came after it was opened, so it is kept.
         self._kept: dict[str, tuple[int, OffsetTable, OffsetCopies]] = {}
 
-    def sync(self, name: str) -> str | None:
-        """Brings a group's offsets, and their copy if it is due, to the disk; why it failed."""
+    def sync(self, name: str, acks: dict[str, Any] | None = None) -> str | None:
+        """Brings a group's offsets, their copy if it is due, and its acknowledgements to the disk;
+        why it failed."""
         try:
             if name == PROBE:
                 os.utime(self._directory.fd)  # or there would be nothing to write
@@ -175,6 +186,8 @@ class Work:
             table.sync()
             if os.getppid() == self._broker_pid:  # else another broker may have deleted the group
                 copies.keep(table)
+                if acks is not None:
+                    keep(self._directory, name, acks)
         except (OSError, BusError) as error:
             return str(error)
         return None
@@ -196,5 +209,10 @@ class Work:
 def _serve(directory: BusDirectory, theirs: socket.socket, broker_pid: int) -> None:
     work = Work(directory, broker_pid)
     for line in theirs.makefile("rb"):
-        outcome = {name: work.sync(name) for name in json.loads(line)}
-        theirs.sendall(json.dumps(outcome).encode() + b"\n")
+        question = json.loads(line)
+        acks = question["acks"]
+        outcome = {name: work.sync(name, acks.get(name)) for name in question["groups"]}
+        try:
+            theirs.sendall(json.dumps(outcome).encode() + b"\n")
+        except BrokenPipeError:
+            return  # the broker was killed meanwhile

@@ -169,6 +169,7 @@ class GroupAdmin(Handle):
             (client.topic(partition.topic, create=False).id, partition.partition): offset
             for partition, offset in new.items()
         }
+        client.call("forget_shares", name=group, partitions=[[*one] for one in by_id])
         path = client.directory.offsets_path(group)
         lock_fd = client.directory.open_clients_lock()
         try:

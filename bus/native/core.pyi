@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Self
 
 from bus.errors import OffsetOutOfRangeError
+from bus.native.shares import *  # noqa: F403
 from bus.native.tuples import Reader as Reader
 from bus.native.tuples import RingSlot as RingSlot
 from bus.native.tuples import Scan as Scan
@@ -22,9 +23,7 @@ def murmur2(data: Buffer) -> int: ...
 
 class Table:
     """A shared file, mapped, with at most one robust mutex and words read and written in order."""
-    def __init__(
-        self, fd: int, size: int, *, mutex_at: int = -1, writable: bool = True
-    ) -> None: ...
+    def __init__(self, fd: int, size: int, *, mutex_at: int = -1, writable: bool = True): ...
     @property
     def view(self) -> memoryview: ...
     def create_mutex(self) -> None: ...

@@ -11,7 +11,7 @@ cdef class Cursor(Place):
         cdef uint64_t tail
         if self.reader is None:
             raise _errors.ClosedError("the consumer is closed")
-        if self.is_filled(): # what is there is not durable yet: no reason to look further
+        if self.pin is not None and self.position < self.limit: # not durable yet: look no further
             return True
         if not self.placed:
             return self.locate()
@@ -77,7 +77,7 @@ cdef class Cursor(Place):
             self.offset += 1
             return record
 
-    cdef inline bint is_filled(self) noexcept:
+    cdef bint is_filled(self) noexcept:
         return self.pin is not None and self.position < self.limit
 
     def take(self, Py_ssize_t max_records):

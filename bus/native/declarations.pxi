@@ -1,6 +1,6 @@
 # What the C core offers. Field lists name only what this shell touches.
 from libc.stdint cimport (
-    INT64_MIN, UINT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+    INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
 from libc.string cimport memcmp, memcpy, memset
 from libc.errno cimport EIO, ENOMEM, errno

@@ -12,7 +12,8 @@ import posix_ipc
 from bus.assignment import Partition
 from bus.group import GroupMembership
 from bus.liveness import lock_byte
-from bus.members import MemberTable, create_members_file
+from bus.members import MemberTable
+from bus.members_file import create_members_file
 from bus.native.core import LAYOUT, Bells, Table
 from bus.offsets import OffsetTable, create_offsets_file
 

@@ -19,7 +19,8 @@ from bus.errors import (
 )
 from bus.group import GroupMembership
 from bus.group_admin import describe_group, mark_deleted, remove_client, reset_offsets
-from bus.members import MemberTable, create_members_file
+from bus.members import MemberTable
+from bus.members_file import create_members_file
 from bus.native.core import LAYOUT
 from tests.groups.rig import BUS_ID, GROUP, GROUP_ID, Rig, poll, settle
 

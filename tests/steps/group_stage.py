@@ -15,7 +15,7 @@ from bus.errors import CommitFailedError
 from bus.group import GroupMembership
 from bus.group_admin import reset_offsets
 from bus.liveness import death_probe, lock_byte
-from bus.members import members_file_name
+from bus.members_file import members_file_name
 from tests.groups.rig import GROUP, GROUP_ID, Rig, poll, settle
 
 TOPICS = (1, 2)

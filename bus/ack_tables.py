@@ -1,0 +1,298 @@
+"""The ack tables of share groups, acks-GROUP-TOPIC-PARTITION.ctl in the hot directory.
+
+    groups/GROUP.acks    truth that outlives the hot directory: what was done, and how often tried
+
+A table is made by the broker when the first member asks for it, and lives as long as the hot
+directory. `GROUP.acks` says that the group is a share group, and what stood in its tables a while
+ago: the committed offset alone would have everything behind a stuck record done again. It is kept
+at a stop, and every few seconds while records are acknowledged, so after a loss of power what was
+acknowledged since comes again.
+
+What is in a table is the business of native/acks.c.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from bus import files
+from bus.assignment import Partition
+from bus.config import check_group_id, quote_group
+from bus.directory import BusDirectory
+from bus.errors import BusError, CorruptSegmentError, LockTimeoutError
+from bus.hotdir import HotDirectory
+from bus.incidents import Incident
+from bus.native.core import Acknowledged, AckTable, Bells, Claimed
+from bus.twofold import COPY_SUFFIX
+
+logger = logging.getLogger(__name__)
+
+SUFFIX: Final = ".acks"
+#: What was acknowledged longer ago outlives a loss of power, in seconds.
+KEEP_PERIOD_S: Final = 5.0
+#: The broker must not hang behind a member that was stopped while it held the mutex of a table.
+LOCK_TIMEOUT_MS: Final = 50
+_FILE: Final = re.compile(r"acks-(\d+)-(\d+)-(\d+)\.ctl(?:\.new)?")
+_NS: Final = 1_000_000_000
+
+
+def acks_name(group: str) -> str:
+    """File of a group's acknowledgements, in the directory of groups."""
+    return quote_group(check_group_id(group)) + SUFFIX
+
+
+def table_name(group_id: int, partition: Partition) -> str:
+    """Name of an ack table in the hot directory."""
+    return f"acks-{group_id}-{partition[0]}-{partition[1]}.ctl"
+
+
+def open_table(hot_fd: int, name: str, bells: Bells, client: int) -> AckTable:
+    """Attach to a table. Raises CorruptSegmentError if it is none, DirectoryError."""
+    fd = files.open_file(name, dir_fd=hot_fd)
+    try:
+        size = os.fstat(fd).st_size
+        if size != AckTable.bytes_needed():
+            raise CorruptSegmentError(
+                f"{files.path_of(fd)} has {size} bytes, not {AckTable.bytes_needed()}"
+            )
+        return AckTable(fd, bells=bells, client=client)
+    finally:
+        os.close(fd)
+
+
+class GroupAcks:
+    """The tables of one share group, as the broker has them."""
+
+    def __init__(self, group: str, group_id: int) -> None:
+        self.group = group
+        self.group_id = group_id
+        self.tables: dict[Partition, AckTable] = {}
+        #: what was kept of tables that nobody has asked for since
+        self.kept: dict[Partition, Acknowledged] = {}
+        self._figures: dict[Partition, dict[str, int]] = {}
+        self._kept_s = 0.0
+
+    def is_due(self) -> bool:
+        """True if something was acknowledged since, and it is time to keep it."""
+        if time.monotonic() - self._kept_s < KEEP_PERIOD_S:
+            return False
+        return self._figures != self.figures()
+
+    def figures(self) -> dict[Partition, dict[str, int]]:
+        """Counters of each table."""
+        return {partition: table.figures() for partition, table in self.tables.items()}
+
+    def content(self) -> dict[str, Any]:
+        """What is to be kept now. Raises LockTimeoutError."""
+        figures = self.figures()
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        found = dict(self.kept)
+        for partition, table in self.tables.items():
+            found[partition] = table.snapshot(LOCK_TIMEOUT_MS)
+        tables = {}
+        for (topic, number), one in found.items():
+            left = [
+                [offset, due_ns and due_ns - now_ns + wall_ns, counts]
+                for offset, _, _, due_ns, counts in one.left
+            ]
+            tables[f"{topic}-{number}"] = [one.base, one.next, one.done, left]
+        self._figures, self._kept_s = figures, time.monotonic()
+        return {"group": self.group, "group_id": self.group_id, "tables": tables}
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Remember what was kept. Raises ValueError, TypeError or KeyError if it is nonsense."""
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        for name, (base, after, done, left) in content["tables"].items():
+            topic, number = map(int, name.split("-"))
+            entries = [
+                Claimed(offset, -1, False, due_ns and max(due_ns - wall_ns + now_ns, 1), counts)
+                for offset, due_ns, counts in left
+            ]
+            self.kept[topic, number] = Acknowledged(base, after, done, entries)
+
+
+class AckTables:
+    """All share groups of one bus; the broker has one."""
+
+    def __init__(self, directory: BusDirectory, hot: HotDirectory, bells: Bells) -> None:
+        self._directory = directory
+        self._hot = hot
+        self._bells = bells
+        self._groups: dict[str, GroupAcks] = {}
+
+    def __contains__(self, group: str) -> bool:
+        return group in self._groups
+
+    def open(self, group: str, group_id: int) -> None:
+        """At the start of a broker: what was kept of a group, and its tables in this directory."""
+        relative = f"groups/{acks_name(group)}"
+        if (
+            not (self._directory.path / relative).exists()
+            and not (self._directory.path / (relative + COPY_SUFFIX)).exists()
+        ):
+            return
+        acks = self._groups[group] = GroupAcks(group, group_id)
+        try:
+            content = self._directory.read_truth(relative)
+            if content is not None:
+                acks.take(content)
+        except (CorruptSegmentError, ValueError, TypeError, KeyError) as error:
+            acks.kept.clear()
+            self._hot.incidents.note(
+                Incident.METADATA_MENDED,
+                "%s: %s; what share group %s had done behind its committed offset comes again",
+                relative,
+                error,
+                group,
+            )
+        self._adopt(acks)
+
+    def _adopt(self, acks: GroupAcks) -> None:
+        for name in os.listdir(self._hot.fd):
+            found = _FILE.fullmatch(name)
+            if found and int(found[1]) == acks.group_id and not name.endswith(".new"):
+                partition = int(found[2]), int(found[3])
+                acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
+
+    def ensure(
+        self, group: str, group_id: int, partition: Partition, committed: int | None, start: int
+    ) -> str:
+        """Name of the table of a partition, made if there is none.
+
+        It begins with what was kept, or at the committed offset, or at `start`.
+        """
+        is_new = group not in self._groups
+        acks = self._groups.setdefault(group, GroupAcks(group, group_id))
+        if is_new:
+            self._write(acks)  # from now on it is a share group
+        name = table_name(group_id, partition)
+        if partition not in acks.tables:
+            begin = _agreed(acks.kept.get(partition), committed, start)
+            self._create(name, group_id, partition, begin)
+            acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
+            acks.kept.pop(partition, None)
+        return name
+
+    def _create(self, name: str, group_id: int, partition: Partition, begin: Acknowledged) -> None:
+        temporary = name + ".new"
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=self._hot.fd)  # of a broker that died here
+        fd = files.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=self._hot.fd)
+        try:
+            files.allocate(fd, AckTable.bytes_needed())
+            table = AckTable(fd)
+            table.begin(self._directory.bus_id, group_id, *partition, begin.base)
+            try:
+                table.restore(*begin)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise CorruptSegmentError(
+                    f"what was kept of {name} contradicts itself: {error}; reset the offsets of the"
+                    " group with: bus groups reset-offsets"
+                ) from error
+            os.rename(temporary, name, src_dir_fd=self._hot.fd, dst_dir_fd=self._hot.fd)
+        finally:
+            os.close(fd)
+
+    def lows(self, group: str) -> dict[Partition, int]:
+        """How far each partition of a group is done: what it has committed."""
+        acks = self._groups.get(group)
+        return {} if acks is None else {at: table.low for at, table in acks.tables.items()}
+
+    def reap(self, slot: int, generation: int) -> bool:
+        """Takes back what a dead client had. False if a stopped process holds a table."""
+        done = True
+        for acks in self._groups.values():
+            for partition, table in acks.tables.items():
+                try:
+                    taken = table.reap(slot, generation, LOCK_TIMEOUT_MS)
+                except (LockTimeoutError, CorruptSegmentError) as error:
+                    logger.error("%s", error)
+                    done = False
+                    continue
+                if taken:
+                    self._hot.incidents.note(
+                        Incident.RECORDS_TAKEN_BACK,
+                        "group %r: %d records of partition %d of topic %d come again; who had them"
+                        " is dead",
+                        acks.group,
+                        taken,
+                        partition[1],
+                        partition[0],
+                    )
+        return done
+
+    def due(self) -> dict[str, dict[str, Any]]:
+        """By group: what is to be written to its file now."""
+        found = {}
+        for group, acks in self._groups.items():
+            try:
+                if acks.is_due():
+                    found[group] = acks.content()
+            except BusError as error:
+                logger.error("group %r: %s", group, error)
+        return found
+
+    def keep_all(self) -> None:
+        """At a stop: everything is written, by this process. Raises BusError, OSError."""
+        for acks in self._groups.values():
+            self._write(acks)
+
+    def _write(self, acks: GroupAcks) -> None:
+        keep(self._directory, acks.group, acks.content())
+
+    def forget(self, group: str) -> None:
+        """The group was deleted, or its offsets are set anew: nothing of it counts any more."""
+        acks = self._groups.pop(group, None)
+        if acks is None:
+            return
+        self._directory.remove_truth(f"groups/{acks_name(group)}")
+        for partition in list(acks.tables):
+            self._drop(acks, partition)
+
+    def forget_partitions(self, group: str, partitions: Iterable[Partition]) -> None:
+        """Their offsets are set anew: the next members begin there."""
+        acks = self._groups[group]
+        for partition in partitions:
+            acks.kept.pop(partition, None)
+            if partition in acks.tables:
+                self._drop(acks, partition)
+        self._write(acks)
+
+    def forget_topic(self, topic_id: int) -> None:
+        """The topic was deleted."""
+        for acks in self._groups.values():
+            for partition in [at for at in acks.tables if at[0] == topic_id]:
+                self._drop(acks, partition)
+            for partition in [at for at in acks.kept if at[0] == topic_id]:
+                del acks.kept[partition]
+
+    def _drop(self, acks: GroupAcks, partition: Partition) -> None:
+        table = acks.tables.pop(partition)
+        try:
+            table.mark_deleted(LOCK_TIMEOUT_MS)
+        except (LockTimeoutError, CorruptSegmentError) as error:
+            logger.error("%s", error)
+        with suppress(FileNotFoundError):
+            os.unlink(table_name(acks.group_id, partition), dir_fd=self._hot.fd)
+
+
+def keep(directory: BusDirectory, group: str, content: dict[str, Any]) -> None:
+    """Write what is to outlive the hot directory. Raises DirectoryError, NoSpaceError."""
+    directory.write_truth(f"groups/{acks_name(group)}", content)
+
+
+def _agreed(kept: Acknowledged | None, committed: int | None, start: int) -> Acknowledged:
+    """Where a new table begins: whatever is below the committed offset is done."""
+    if committed is None:
+        return Acknowledged(start, start, [], []) if kept is None else kept
+    if kept is None or committed > kept.next:
+        return Acknowledged(committed, committed, [], [])
+    left = [one for one in kept.left if one.offset >= committed]
+    if committed <= kept.base:
+        return Acknowledged(kept.base, kept.next, kept.done, left)
+    done = [(max(first, committed), end) for first, end in kept.done if end > committed]
+    return Acknowledged(committed, kept.next, done, left)

@@ -1,0 +1,136 @@
+"""The life of a consumer of either kind: attached, attached anew after a fork or a move, closed.
+
+`_in_use` is the door that every public method goes through: one thread at a time, never after
+close(), attached anew in a forked child.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from bus.client import Client
+from bus.moves import follow_move
+from bus.native.core import ConsumerCore
+from bus.structs import TopicPartition
+from bus.subscription import Subscription
+
+#: so long a consumer waits for a bus that leaves a spoiled hot directory, in seconds
+MOVE_TIMEOUT_S: Final = 10.0
+#: spinning before a sleep, where another core can be writing meanwhile, in us
+SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
+
+
+class AnyFetcher(Protocol):
+    """What a consumer reads through."""
+
+    client: Client
+    subscription: Subscription
+
+    @property
+    def readers(self) -> Mapping[TopicPartition, Any]:
+        """What is read."""
+
+    def follow_subscription(self) -> None:
+        """The subscription has changed."""
+
+    def abandon(self) -> None:
+        """In a forked child, or after a move: forget the readers; touch nothing shared."""
+
+
+class LifeOptions(Protocol):
+    """The options that the life of a consumer goes by."""
+
+    @property
+    def spin_us(self) -> float | None:
+        """Busy waiting before a sleep."""
+
+    @property
+    def max_poll_records(self) -> int:
+        """Records until another partition has its turn."""
+
+    @property
+    def consumer_timeout_ms(self) -> float:
+        """An iteration ends when nothing came for so long."""
+
+
+F = TypeVar("F", bound=AnyFetcher)
+
+
+class ConsumerLife(ConsumerCore, Generic[F]):
+    """Attaching, and the end."""
+
+    _options: LifeOptions
+    _fetcher: F
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._shutting = threading.Lock()
+
+    def _make_fetcher(self, client: Client, resume_at: dict[TopicPartition, int]) -> F:
+        """One that reads nothing yet, and goes on there, unless more was committed since."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Let everything go."""
+        raise NotImplementedError
+
+    def _begin(self, fetcher: F) -> None:
+        """Read through this fetcher."""
+        options = self._options
+        self._fetcher = fetcher
+        self._attach(
+            fetcher.client.bells,
+            fetcher.client.slot.slot,
+            spin_ns=int((SPIN_US if options.spin_us is None else options.spin_us) * 1e3),
+            turn_records=options.max_poll_records,
+            timeout_ms=None
+            if options.consumer_timeout_ms == math.inf
+            else options.consumer_timeout_ms,
+            remote=fetcher.client if fetcher.client.is_guest else None,
+        )
+
+    def _in_use(self) -> AbstractContextManager[F]:
+        """One thread at a time; a close() that comes meanwhile takes effect at the end."""
+        return self._visit()
+
+    def _look_again(self) -> None:
+        """What is read has changed: the native core asks anew before it reads on."""
+        self._read_from([], 0, 0)
+
+    def _revive(self) -> None:
+        """In a forked child: attach, and join as a member of one's own."""
+        old = self._fetcher
+        old.client.ensure()
+        self._succeed(old, {})
+
+    def _follow_move(self) -> None:
+        """The bus goes on in another hot directory: attach there, and go on where we were."""
+        old = self._fetcher
+        positions = {tp: reader.offset for tp, reader in old.readers.items()}
+        follow_move(old.client, MOVE_TIMEOUT_S)
+        self._succeed(old, positions)
+
+    def _succeed(self, old: F, resume_at: dict[TopicPartition, int]) -> None:
+        old.abandon()
+        fetcher = self._make_fetcher(old.client, resume_at)
+        fetcher.subscription = old.subscription
+        self._begin(fetcher)
+        fetcher.follow_subscription()
+
+    def _close(self) -> None:
+        self._closed = True
+        # Who leaves after this line sees it, and shuts. Seen twice does no harm.
+        if self._in_use_now:
+            self._fetcher.client.wake()
+        else:
+            self._shut()
+
+    def _shut(self) -> None:
+        if not self._shutting.acquire(blocking=False):
+            return  # never released: there is one end
+        self._look_again()
+        self._watch(None, 0, 0)
+        self._end()

@@ -1,0 +1,364 @@
+#include "acks.h"
+
+#include <string.h>
+
+#define MASK (BUS_ACK_WINDOW - 1)
+#define NEVER INT64_MAX
+
+static void put(bus_ack *ack, enum bus_ack_state state, uint32_t owner) {
+    bus_store_release(&ack->word, (uint64_t)owner << 32 | state);
+}
+
+static int is_final(const bus_ack *ack) { return bus_ack_state_of(ack) >= BUS_ACK_DONE; }
+
+static int in_ring(const bus_acks *acks, const bus_ack *ack) {
+    return ack >= acks->ring && ack < acks->ring + BUS_ACK_WINDOW;
+}
+
+static void count(bus_ack *ack, enum bus_ack_count what) {
+    if (ack->counts[what] < UINT8_MAX) ack->counts[what]++;
+}
+
+/* Words that are looked at without the mutex. */
+static void set(uint32_t *word, uint32_t value) { bus_store32_relaxed(word, value); }
+static void set_due(bus_acks *acks, int64_t due_ns) {
+    bus_store_relaxed((uint64_t *)&acks->next_due_ns, (uint64_t)due_ns);
+}
+
+static void set_bit(uint64_t *bits, uint64_t slot) { bits[slot / 64] |= (uint64_t)1 << slot % 64; }
+static void clear_bit(uint64_t *bits, uint64_t slot) {
+    bits[slot / 64] &= ~((uint64_t)1 << slot % 64);
+}
+
+int bus_acks_sound(const bus_acks *acks) {
+    return acks->magic == BUS_MAGIC_ACKS && acks->next - acks->base <= BUS_ACK_WINDOW &&
+           acks->overtaken_count <= BUS_ACK_OVERTAKEN;
+}
+
+/* ------------------------------------------------------------------------ what is not done */
+
+static uint64_t lowest(const bus_acks *acks) {
+    uint64_t low = acks->base, left = acks->overtaken_count;
+    for (uint64_t i = 0; left && i < BUS_ACK_OVERTAKEN; i++) {
+        const bus_ack *ack = &acks->overtaken[i];
+        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
+        left--;
+        if (ack->offset < low) low = ack->offset;
+    }
+    return low;
+}
+
+/* The ring begins with a record that is not done, or is empty. */
+static void advance(bus_acks *acks) {
+    uint64_t base = acks->base, next = acks->next;
+    while (base < next && is_final(&acks->ring[base & MASK])) base++;
+    bus_store_release(&acks->base, base);
+    bus_store_release(&acks->low, lowest(acks));
+}
+
+bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset) {
+    if (offset >= acks->next) return NULL;
+    if (offset >= acks->base) {
+        bus_ack *ack = &acks->ring[offset & MASK];
+        return is_final(ack) ? NULL : ack;
+    }
+    uint64_t left = acks->overtaken_count;
+    for (uint64_t i = 0; left && i < BUS_ACK_OVERTAKEN; i++) {
+        bus_ack *ack = &acks->overtaken[i];
+        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
+        if (ack->offset == offset) return ack;
+        left--;
+    }
+    return NULL;
+}
+
+/* Moves the oldest record of a full ring out of the way: 0 if there is no room for it. */
+static int overtake(bus_acks *acks) {
+    bus_ack *ack = &acks->ring[acks->base & MASK];
+    if (acks->overtaken_count == BUS_ACK_OVERTAKEN) return 0;
+    for (uint64_t i = 0; i < BUS_ACK_OVERTAKEN; i++) {
+        bus_ack *room = &acks->overtaken[i];
+        if (bus_ack_state_of(room) != BUS_ACK_NONE) continue;
+        room->offset = acks->base;
+        room->due_ns = ack->due_ns;
+        memcpy(room->counts, ack->counts, sizeof room->counts);
+        bus_store_release(&room->word, ack->word);
+        set(&acks->overtaken_count, acks->overtaken_count + 1);
+        bus_store_release(&acks->base, acks->base + 1); /* before: it counts in the ring alone */
+        clear_bit(acks->ready_bits, ack->offset & MASK);
+        clear_bit(acks->delayed_bits, ack->offset & MASK);
+        advance(acks);
+        return 1;
+    }
+    return 0; /* the count is wrong: a record more is not worth a search for who wrote there */
+}
+
+/* -------------------------------------------------------------------------- coming back */
+
+static void come_back(bus_acks *acks, bus_ack *ack) {
+    put(ack, BUS_ACK_READY, 0);
+    set(&acks->ready, acks->ready + 1);
+    if (in_ring(acks, ack)) set_bit(acks->ready_bits, ack->offset & MASK);
+}
+
+static void delay(bus_acks *acks, bus_ack *ack, int64_t due_ns) {
+    ack->due_ns = due_ns;
+    put(ack, BUS_ACK_DELAYED, 0);
+    acks->delayed++;
+    if (in_ring(acks, ack)) set_bit(acks->delayed_bits, ack->offset & MASK);
+    if (due_ns < acks->next_due_ns) set_due(acks, due_ns);
+}
+
+static void look_at_delayed(bus_acks *acks, bus_ack *ack, int64_t now_ns, int64_t *next_ns) {
+    if (bus_ack_state_of(ack) != BUS_ACK_DELAYED) return;
+    if (ack->due_ns > now_ns) {
+        if (ack->due_ns < *next_ns) *next_ns = ack->due_ns;
+        return;
+    }
+    if (in_ring(acks, ack)) clear_bit(acks->delayed_bits, ack->offset & MASK);
+    acks->delayed--;
+    come_back(acks, ack);
+}
+
+static void wake_delayed(bus_acks *acks, int64_t now_ns) {
+    int64_t next_ns = NEVER;
+    if (now_ns < acks->next_due_ns) return;
+    for (uint64_t i = 0, left = acks->overtaken_count; left && i < BUS_ACK_OVERTAKEN; i++) {
+        if (bus_ack_state_of(&acks->overtaken[i]) == BUS_ACK_NONE) continue;
+        left--;
+        look_at_delayed(acks, &acks->overtaken[i], now_ns, &next_ns);
+    }
+    for (uint64_t word = 0; word < BUS_ACK_WINDOW / 64; word++)
+        for (uint64_t bits = acks->delayed_bits[word]; bits; bits &= bits - 1)
+            look_at_delayed(acks, &acks->ring[word * 64 + __builtin_ctzll(bits)], now_ns, &next_ns);
+    set_due(acks, next_ns);
+}
+
+/* ------------------------------------------------------------------------------- claims */
+
+static void give(bus_acks *acks, bus_ack *ack, int client, enum bus_ack_state state) {
+    count(ack, BUS_ACK_DELIVERIES);
+    ack->due_ns = NEVER;
+    put(ack, state, client + 1);
+    acks->claimants[client].held++;
+}
+
+static uint64_t claim_overtaken(bus_acks *acks, int client, enum bus_ack_state state,
+                                uint64_t most, uint64_t *offsets) {
+    uint64_t found = 0, left = acks->overtaken_count;
+    for (uint64_t i = 0; left && acks->ready && found < most && i < BUS_ACK_OVERTAKEN; i++) {
+        bus_ack *ack = &acks->overtaken[i];
+        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
+        left--;
+        if (bus_ack_state_of(ack) != BUS_ACK_READY) continue;
+        set(&acks->ready, acks->ready - 1);
+        give(acks, ack, client, state);
+        offsets[found++] = ack->offset;
+    }
+    return found;
+}
+
+/* The oldest first: from the slot of `base` on, round the ring. */
+static uint64_t claim_returned(bus_acks *acks, int client, enum bus_ack_state state,
+                               uint64_t most, uint64_t *offsets) {
+    uint64_t found = 0, words = BUS_ACK_WINDOW / 64, start = acks->base & MASK;
+    for (uint64_t i = 0; acks->ready && found < most && i <= words; i++) {
+        uint64_t word = (start / 64 + i) % words, mask = UINT64_MAX;
+        if (i == 0) mask <<= start % 64;
+        if (i == words) mask = ~(mask << start % 64); /* the rest of the first word */
+        uint64_t bits = acks->ready_bits[word] & mask;
+        for (; bits && found < most; bits &= bits - 1) {
+            bus_ack *ack = &acks->ring[word * 64 + __builtin_ctzll(bits)];
+            clear_bit(acks->ready_bits, ack->offset & MASK);
+            if (bus_ack_state_of(ack) != BUS_ACK_READY) continue;
+            if (acks->ready) set(&acks->ready, acks->ready - 1);
+            give(acks, ack, client, state);
+            offsets[found++] = ack->offset;
+        }
+    }
+    return found;
+}
+
+static uint64_t claim_fresh(bus_acks *acks, int client, enum bus_ack_state state, uint64_t end,
+                            uint64_t most, uint64_t *offsets) {
+    uint64_t found = 0;
+    while (found < most && acks->next < end) {
+        if (acks->next - acks->base == BUS_ACK_WINDOW && !overtake(acks)) break;
+        bus_ack *ack = &acks->ring[acks->next & MASK];
+        put(ack, BUS_ACK_NONE, 0);
+        ack->offset = acks->next;
+        memset(ack->counts, 0, sizeof ack->counts);
+        give(acks, ack, client, state);
+        offsets[found++] = ack->offset;
+        bus_store_release(&acks->next, acks->next + 1); /* last: from here on the slot counts */
+    }
+    return found;
+}
+
+uint64_t bus_acks_claim(bus_acks *acks, int client, enum bus_ack_state state, uint64_t end,
+                        uint64_t most, int64_t now_ns, uint64_t *offsets) {
+    wake_delayed(acks, now_ns);
+    uint64_t found = claim_overtaken(acks, client, state, most, offsets);
+    found += claim_returned(acks, client, state, most - found, offsets + found);
+    return found + claim_fresh(acks, client, state, end, most - found, offsets + found);
+}
+
+/* -------------------------------------------------------------------- what became of them */
+
+static void finish(bus_acks *acks, bus_ack *ack, enum bus_ack_state state) {
+    uint64_t offset = ack->offset;
+    if (state == BUS_ACK_DONE) acks->done++;
+    else acks->dead++;
+    if (in_ring(acks, ack)) {
+        put(ack, state, 0);
+    } else {
+        put(ack, BUS_ACK_NONE, 0);
+        if (acks->overtaken_count) set(&acks->overtaken_count, acks->overtaken_count - 1);
+    }
+    if (offset == acks->base || offset == acks->low) advance(acks);
+}
+
+static void let_go(bus_acks *acks, bus_ack *ack) {
+    uint32_t owner = bus_ack_owner(ack);
+    if (owner && owner <= BUS_CLIENTS && acks->claimants[owner - 1].held)
+        acks->claimants[owner - 1].held--;
+}
+
+int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_state state,
+                    enum bus_ack_count cause, int64_t due_ns) {
+    bus_ack *ack = bus_acks_find(acks, offset);
+    if (ack == NULL || bus_ack_owner(ack) != (uint32_t)client + 1) return 0;
+    if (state == BUS_ACK_RUNNING) {
+        ack->due_ns = due_ns;
+        put(ack, state, client + 1);
+        return 1;
+    }
+    let_go(acks, ack);
+    if (state >= BUS_ACK_DONE) {
+        finish(acks, ack, state);
+        return 1;
+    }
+    acks->returned++;
+    if (cause != BUS_ACK_DELIVERIES) count(ack, cause);
+    else if (bus_ack_state_of(ack) == BUS_ACK_CLAIMED && ack->counts[BUS_ACK_DELIVERIES])
+        ack->counts[BUS_ACK_DELIVERIES]--; /* nobody has begun with it */
+    if (state == BUS_ACK_DELAYED) delay(acks, ack, due_ns);
+    else come_back(acks, ack);
+    return 1;
+}
+
+void bus_acks_jump(bus_acks *acks, uint64_t to) {
+    if (to <= acks->next) return;
+    if (to - acks->next <= BUS_ACK_WINDOW) {
+        while (acks->next < to && (acks->next - acks->base < BUS_ACK_WINDOW || overtake(acks))) {
+            bus_ack *ack = &acks->ring[acks->next & MASK];
+            ack->offset = acks->next;
+            put(ack, BUS_ACK_DONE, 0);
+            bus_store_release(&acks->next, acks->next + 1);
+        }
+    } else {
+        while (acks->base < acks->next && overtake(acks)) {}
+        if (acks->base < acks->next) return; /* the next claim meets the gap again */
+        bus_store_release(&acks->base, to); /* first: a base above `next` tells of a death here */
+        bus_store_release(&acks->next, to);
+    }
+    advance(acks);
+}
+
+static void take_from(bus_acks *acks, bus_ack *ack, int died) {
+    if (bus_ack_state_of(ack) == BUS_ACK_RUNNING) {
+        if (died) count(ack, BUS_ACK_CRASH);
+    } else if (ack->counts[BUS_ACK_DELIVERIES]) {
+        ack->counts[BUS_ACK_DELIVERIES]--;
+    }
+    acks->returned++;
+    come_back(acks, ack);
+}
+
+uint64_t bus_acks_take_back(bus_acks *acks, int client, int died) {
+    uint64_t taken = 0, left = acks->overtaken_count;
+    for (uint64_t i = 0; left && i < BUS_ACK_OVERTAKEN; i++) {
+        bus_ack *ack = &acks->overtaken[i];
+        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
+        left--;
+        if (bus_ack_owner(ack) != (uint32_t)client + 1) continue;
+        take_from(acks, ack, died);
+        taken++;
+    }
+    for (uint64_t offset = acks->base; offset < acks->next; offset++) {
+        bus_ack *ack = &acks->ring[offset & MASK];
+        if (bus_ack_owner(ack) != (uint32_t)client + 1) continue;
+        take_from(acks, ack, died);
+        taken++;
+    }
+    acks->claimants[client].held = 0;
+    acks->claimants[client].reader = 0;
+    bus_store_release(&acks->claimants[client].generation, 0);
+    if (died) acks->reaped += taken;
+    return taken;
+}
+
+/* --------------------------------------------------------------------- begin, and mending */
+
+void bus_acks_begin(bus_acks *acks, uint64_t offset) {
+    acks->low = acks->base = acks->next = offset;
+    acks->next_due_ns = NEVER;
+}
+
+static void recount(bus_acks *acks, bus_ack *ack) {
+    uint32_t owner = bus_ack_owner(ack);
+    switch (bus_ack_state_of(ack)) {
+    case BUS_ACK_READY:
+        set(&acks->ready, acks->ready + 1);
+        if (in_ring(acks, ack)) set_bit(acks->ready_bits, ack->offset & MASK);
+        return;
+    case BUS_ACK_DELAYED:
+        acks->delayed++;
+        if (in_ring(acks, ack)) set_bit(acks->delayed_bits, ack->offset & MASK);
+        if (ack->due_ns < acks->next_due_ns) set_due(acks, ack->due_ns);
+        return;
+    case BUS_ACK_CLAIMED:
+    case BUS_ACK_RUNNING:
+        if (owner && owner <= BUS_CLIENTS) acks->claimants[owner - 1].held++;
+        return;
+    default: return;
+    }
+}
+
+void bus_acks_mend(bus_acks *acks) {
+    if (acks->base > acks->next) bus_store_release(&acks->next, acks->base); /* in a jump */
+    set(&acks->ready, 0);
+    set(&acks->overtaken_count, 0);
+    acks->delayed = 0;
+    set_due(acks, NEVER);
+    memset(acks->ready_bits, 0, sizeof acks->ready_bits);
+    memset(acks->delayed_bits, 0, sizeof acks->delayed_bits);
+    for (int i = 0; i < BUS_CLIENTS; i++) acks->claimants[i].held = 0;
+    for (uint64_t i = 0; i < BUS_ACK_OVERTAKEN; i++) {
+        bus_ack *ack = &acks->overtaken[i];
+        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
+        if (is_final(ack) || ack->offset >= acks->base) { /* it was not overtaken yet */
+            put(ack, BUS_ACK_NONE, 0);
+            continue;
+        }
+        set(&acks->overtaken_count, acks->overtaken_count + 1);
+        recount(acks, ack);
+    }
+    for (uint64_t offset = acks->base; offset < acks->next; offset++) {
+        bus_ack *ack = &acks->ring[offset & MASK];
+        if (ack->offset != offset || bus_ack_state_of(ack) == BUS_ACK_NONE) { /* rather twice */
+            ack->offset = offset;
+            put(ack, BUS_ACK_READY, 0);
+        }
+        recount(acks, ack);
+    }
+    advance(acks);
+}
+
+int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns) {
+    if (bus_load32_relaxed(&acks->ready)) return 1;
+    if (now_ns >= (int64_t)bus_load_relaxed((const uint64_t *)&acks->next_due_ns)) return 1;
+    uint64_t next = bus_load_relaxed(&acks->next);
+    return next < end && (next - bus_load_relaxed(&acks->base) < BUS_ACK_WINDOW ||
+                          bus_load32_relaxed(&acks->overtaken_count) < BUS_ACK_OVERTAKEN);
+}

@@ -1,0 +1,192 @@
+"""What a share consumer reads through: a reader, and an ack table, for each partition."""
+
+import logging
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Final
+
+from bus.catalog import Topic
+from bus.client import Client
+from bus.cold import ColdSegments
+from bus.errors import BrokerNotRunningError, BusError, UnknownTopicOrPartitionError
+from bus.lease import Lease
+from bus.log import BothTiers
+from bus.native.core import LAYOUT, AckTable, HotLog, Partition, ShareCursor
+from bus.options import ShareOptions
+from bus.positions import Positions
+from bus.serializers.choice import key_deserializer, value_deserializer
+from bus.share_group import ShareSession
+from bus.structs import TopicPartition
+from bus.subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+#: the longest sleep, in seconds; in between, the dead are looked for
+SLICE_S: Final = 2.0
+#: how often the committed offset is brought up to date, in seconds
+COMMIT_S: Final = 1.0
+_DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
+
+
+class ShareReader(BothTiers, ShareCursor):
+    """The records of one partition that a member has claimed, from either tier."""
+
+    log: HotLog
+
+    def __init__(
+        self,
+        lease: Lease,
+        acks: AckTable,
+        log: Partition,
+        topic_partition: TopicPartition,
+        options: ShareOptions,
+    ) -> None:
+        super().__init__(
+            acks,
+            log,
+            topic_partition.topic,
+            generation=lease.client.slot.generation,
+            owner=lease,
+            check_crcs=options.check_crcs,
+            durable_only=options.read_until == "durable",
+            key_deserializer=key_deserializer(options.key_deserializer),
+            value_deserializer=value_deserializer(options.value_deserializer),
+        )
+        path = lease.client.directory.partition_path(*topic_partition)
+        self._cold = ColdSegments(path, log, topic_partition)
+
+
+class ShareFetcher:
+    """The readers of one share consumer. Used by one thread at a time."""
+
+    def __init__(self, client: Client, options: ShareOptions) -> None:
+        self.client = client
+        self.subscription = Subscription()
+        self.readers: dict[TopicPartition, ShareReader] = {}
+        self.catalog_seen = -1
+        self._options = options
+        self._positions = Positions(client)
+        self._lease = Lease(client)
+        self._session = ShareSession(client, options.group_id)
+        self._met: set[str] = set()
+        self._topics: frozenset[int] = frozenset()
+        self._commit_due = time.monotonic() + COMMIT_S
+        self._reap_due = 0.0
+        self._attachments = client.attachments
+
+    def coordinate(self) -> None:
+        """Follow the catalog, commit, look for the dead. Raises BrokerNotRunningError when the bus
+        was stopped, also if it has been started again since."""
+        if self._is_over():
+            raise self._stopped()
+        try:
+            self._coordinate()
+        except BusError as error:
+            if self._is_over():  # in the middle of it: then that is the cause
+                raise self._stopped() from error
+            raise
+
+    def _is_over(self) -> bool:
+        return self.client.stopping or self.client.attachments != self._attachments
+
+    def _stopped(self) -> BrokerNotRunningError:
+        return BrokerNotRunningError(
+            f"the bus in {self.client.directory.path} was stopped, and what was not acknowledged"
+            " comes again; make a new consumer once it runs again"
+        )
+
+    def _coordinate(self) -> None:
+        version = self.client.catalog_version()
+        if version != self.catalog_seen:
+            self.catalog_seen = version
+            self._follow_catalog()
+        now = time.monotonic()
+        if now >= self._commit_due:
+            self._commit_due = now + COMMIT_S
+            self._commit()
+        if now >= self._reap_due:
+            self._reap_due = now + SLICE_S
+            self._session.reap_dead([reader.acks for reader in self.readers.values()])
+
+    def follow_subscription(self) -> None:
+        """The subscription has changed."""
+        self.catalog_seen = -1
+        self._met = set()
+
+    def _follow_catalog(self) -> None:
+        topics = self._existing(self.subscription.topics)
+        wanted = {
+            TopicPartition(topic.name, number)
+            for topic in topics
+            for number in range(topic.partitions)
+        }
+        gone = {tp for tp, reader in self.readers.items() if reader.log.flags & _DELETED}
+        for tp in gone | (self.readers.keys() - wanted):
+            self._drop(tp)
+        ids = frozenset(topic.id for topic in topics)
+        if ids != self._topics:
+            self._session.join(ids)
+            self._topics = ids
+        for tp in sorted(wanted - self.readers.keys()):
+            self.readers[tp] = self._open(tp)
+
+    def _existing(self, names: Collection[str]) -> list[Topic]:
+        """The topics of these names. One that is new to us is created, a deleted one is not."""
+        found = []
+        for name in sorted(names):
+            is_new = name not in self._met
+            try:
+                found.append(self.client.topic(name, create=is_new))
+            except UnknownTopicOrPartitionError as error:
+                if is_new:
+                    raise
+                logger.warning("%s; it is read again when it is there again", error)
+            self._met.add(name)
+        return found
+
+    def _open(self, tp: TopicPartition) -> ShareReader:
+        log = self._positions.log(tp)
+        start = self._positions.start(tp, self._options.auto_offset_reset)
+        acks = self._session.open_acks(*tp, start)
+        return ShareReader(self._lease, acks, log, tp, self._options)
+
+    def _drop(self, tp: TopicPartition) -> None:
+        reader = self.readers.pop(tp)
+        with suppress(BrokerNotRunningError):  # the topic was deleted, and all claims with it
+            reader.detach()
+        reader.close()
+
+    def _commit(self) -> None:
+        lows = {reader.acks.identity[2:]: reader.acks.low for reader in self.readers.values()}
+        if lows:
+            self._session.commit(lows)
+
+    def due_ns(self) -> int:
+        """When `coordinate` wants to be called again, on the monotonic clock."""
+        due = min(time.monotonic() + SLICE_S, self._commit_due)
+        return int(due * 1e9)
+
+    def close(self) -> None:
+        """Give back what is held, commit, leave. The client closes with the last record held."""
+        try:
+            if not self._is_over() and not self.client.stale:
+                for reader in self.readers.values():
+                    reader.detach()
+                self._commit()
+                self._session.close()
+        finally:
+            for reader in self.readers.values():
+                reader.close()
+            self.readers = {}
+            del self._lease
+
+    def abandon(self) -> None:
+        """In a forked child, or after a move: forget the readers; touch nothing shared."""
+        self.readers = {}
+        self._lease.pass_on()
+        self._session.close()
+
+    def figures(self) -> dict[TopicPartition, dict[str, Any]]:
+        """Counters of each ack table."""
+        return {tp: reader.acks.figures() for tp, reader in self.readers.items()}
