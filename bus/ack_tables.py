@@ -26,7 +26,8 @@ from bus.directory import BusDirectory
 from bus.errors import BusError, CorruptSegmentError, LockTimeoutError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
-from bus.native.core import Acknowledged, AckTable, Bells, Claimed
+from bus.native.core import AckTable, Bells
+from bus.native.tuples import Acknowledged, Claimed
 from bus.twofold import COPY_SUFFIX
 
 logger = logging.getLogger(__name__)

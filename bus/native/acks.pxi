@@ -1,4 +1,5 @@
 # The ack table of a share group, as Python sees it: see acks.h.
+from bus.native.tuples import Acknowledged, Claimed
 
 cdef extern from "acks.h" nogil:
     enum:
@@ -60,9 +61,6 @@ cdef extern from "acks.h" nogil:
 
 #: How long somebody waits for another process in the table: a claim takes about a microsecond.
 cdef int64_t ACKS_TIMEOUT_NS = 10_000_000_000
-
-Claimed = _namedtuple("Claimed", "offset client running due_ns counts")
-Acknowledged = _namedtuple("Acknowledged", "base next done left")
 
 
 cdef class AckTable(Table):

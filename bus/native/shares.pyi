@@ -1,23 +1,11 @@
 """Types of what native/acks.pxi and native/share.pxi add to the compiled core."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from bus.errors import IllegalStateError
 from bus.native.core import Bells, ConsumerCore, ConsumerRecord, Cursor, HotLog, Table
-
-class Claimed(NamedTuple):
-    offset: int
-    client: int
-    running: bool
-    due_ns: int
-    counts: Sequence[int]
-
-class Acknowledged(NamedTuple):
-    base: int
-    next: int
-    done: Sequence[tuple[int, int]]
-    left: Sequence[Claimed]
+from bus.native.tuples import Acknowledged, Claimed
 
 class AckTable(Table):
     """Who works on which record of one partition."""

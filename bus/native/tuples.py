@@ -1,5 +1,6 @@
 """What the compiled core says about rings, readers and segments, as named tuples."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -50,3 +51,26 @@ class Scan(NamedTuple):
     max_timestamp: int
     sealed: bool
     error: str | None
+
+
+class Claimed(NamedTuple):
+    """A record of a share group that is not done. `client` is a client slot, -1: nobody has it.
+
+    due_ns: when it comes again, on the monotonic clock; 0: it is not delayed. `counts` are by
+    bus_ack_count in acks.h.
+    """
+
+    offset: int
+    client: int
+    running: bool
+    due_ns: int
+    counts: Sequence[int]
+
+
+class Acknowledged(NamedTuple):
+    """What a share group has done of a partition: see `bus.ack_tables`."""
+
+    base: int
+    next: int
+    done: Sequence[tuple[int, int]]
+    left: Sequence[Claimed]

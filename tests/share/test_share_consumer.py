@@ -222,7 +222,7 @@ def test_a_topic_in_memory_keeps_what_is_not_acknowledged(team: Team, bus_dir: P
     slow, fast = team.member("ram"), team.member("ram")
     team.producer.send("ram", b"first")
     stuck = claimed(slow, 1)[0]
-    with Producer(bus_dir, acks=1, max_block_ms=0) as hasty:
+    with Producer(bus_dir, acks=1, max_block_ms=1500) as hasty:
         sent = 0
         with pytest.raises(BackpressureError, match="ram"):
             while sent < 1000:
