@@ -21,9 +21,9 @@ from typing import Any, Final
 
 from bus import files
 from bus.assignment import Partition
-from bus.config import check_group_id, quote_group
 from bus.directory import BusDirectory
 from bus.errors import BusError, CorruptSegmentError, LockTimeoutError
+from bus.group_ids import check_group_id, quote_group
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.native.core import AckTable, Bells

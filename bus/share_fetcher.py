@@ -6,13 +6,15 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 
+from bus.assignment import Partition
 from bus.catalog import Topic
 from bus.client import Client
 from bus.cold import ColdSegments
 from bus.errors import BrokerNotRunningError, BusError, UnknownTopicOrPartitionError
 from bus.lease import Lease
 from bus.log import BothTiers
-from bus.native.core import LAYOUT, AckTable, HotLog, Partition, ShareCursor
+from bus.native.core import LAYOUT, AckTable, HotLog, ShareCursor
+from bus.native.core import Partition as Log
 from bus.options import ShareOptions
 from bus.positions import Positions
 from bus.serializers.choice import key_deserializer, value_deserializer
@@ -24,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: the longest sleep, in seconds; in between, the dead are looked for
 SLICE_S: Final = 2.0
-#: how often the committed offset is brought up to date, in seconds
-COMMIT_S: Final = 1.0
+#: how often the committed offset is brought up to date while work is done, in seconds
+COMMIT_S: Final = 0.1
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 
 
@@ -38,7 +40,7 @@ class ShareReader(BothTiers, ShareCursor):
         self,
         lease: Lease,
         acks: AckTable,
-        log: Partition,
+        log: Log,
         topic_partition: TopicPartition,
         options: ShareOptions,
     ) -> None:
@@ -157,14 +159,18 @@ class ShareFetcher:
             reader.detach()
         reader.close()
 
+    def _lows(self) -> dict[Partition, int]:
+        return {reader.acks.identity[2:]: reader.acks.low for reader in self.readers.values()}
+
     def _commit(self) -> None:
-        lows = {reader.acks.identity[2:]: reader.acks.low for reader in self.readers.values()}
-        if lows:
+        if lows := self._lows():
             self._session.commit(lows)
 
     def due_ns(self) -> int:
         """When `coordinate` wants to be called again, on the monotonic clock."""
-        due = min(time.monotonic() + SLICE_S, self._commit_due)
+        due = time.monotonic() + SLICE_S
+        if not self._session.is_committed(self._lows()):
+            due = min(due, self._commit_due)
         return int(due * 1e9)
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ of its topics. The members table says who is there; the ack tables say who has w
 """
 
 import os
-import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -122,9 +121,13 @@ class ShareSession:
         bells, slot = self._client.bells, self._client.slot.slot
         return open_table(self._client.hot_fd, str(answer["table"]), bells, slot)
 
+    def is_committed(self, lows: Mapping[Partition, int]) -> bool:
+        """True if this member knows that there is nothing to commit."""
+        return self._committed == lows
+
     def commit(self, lows: Mapping[Partition, int]) -> None:
         """Store how far each partition is done, as the group's committed offset."""
-        if all(self._committed.get(at) == low for at, low in lows.items()):
+        if self.is_committed(lows):
             return
         with self._members.locked():
             check_bus_runs(self._client.control, self.group)
@@ -135,9 +138,8 @@ class ShareSession:
                 if (before := known[at]) is None or before.offset < low
             }
             if ahead:
-                self._tables.offsets.put(
-                    ahead, generation=self._members.generation, timestamp_ns=time.time_ns()
-                )
+                self._tables.put(ahead)
+        self._tables.moved(ahead)
         self._committed = dict(lows)
 
     def reap_dead(self, tables: Iterable[AckTable]) -> None:
