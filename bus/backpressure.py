@@ -37,6 +37,7 @@ WAIT_REPLICA: Final = LAYOUT["BUS_WAIT_REPLICA"]
 WAIT_READER: Final = LAYOUT["BUS_WAIT_READER"]
 WAIT_OFFSETS: Final = LAYOUT["BUS_WAIT_OFFSETS"]
 WAIT_LAG: Final = LAYOUT["BUS_WAIT_LAG"]
+RING_SLOTS: Final = LAYOUT["BUS_RING_SLOTS"]
 TOPIC_DELETED: Final = LAYOUT["BUS_TOPIC_DELETED"]
 
 #: one wait; afterwards the broker is asked again and the holder's life is looked at, in ms
@@ -151,7 +152,7 @@ class Backpressure:
         broker = f": {self._broker_error}" if self._broker_error else ""
         wanted = "a new hot segment" if status == WAIT_SPARE else "more offsets"
         pid = self._client.control.load32_acquire(LAYOUT["bus_control.broker_pid"])
-        full = self._full(partition) if status == WAIT_SPARE else ""
+        full = self._held(partition) or self._full(partition) if status == WAIT_SPARE else ""
         stopped = if_stopped(pid)
         return f"{where} waits for {wanted} from the broker (pid {pid}){stopped}{full}{broker}"
 
@@ -163,6 +164,21 @@ class Backpressure:
             return ""
         where = path_of(self._client.hot_fd)
         return f", which has only {free} bytes left in {where}: free some there"
+
+    def _held(self, partition: Partition) -> str:
+        """Says so if what programs hold takes every place of the ring: no file may come there."""
+        readers = partition.readers()
+        used = {slot.slot for slot in partition.ring()}
+        for reader in readers:
+            used |= {slot for slot in range(RING_SLOTS) if reader.pins >> slot & 1}
+        if len(used) < RING_SLOTS:
+            return ""
+        most = max(readers, key=lambda reader: reader.pins.bit_count())
+        return (
+            f", which has no place for it: all {RING_SLOTS} of the ring are taken by segments whose"
+            f" records or views programs hold, {most.pins.bit_count()} of them"
+            f" {self._client.describe_holder(most.client)}; drop some, or hold copies"
+        )
 
     def _holder(self, partition: Partition, index: int) -> str:
         for reader in partition.readers():

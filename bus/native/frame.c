@@ -10,7 +10,7 @@
  * writer's cache anyway: an ordinary store would first read each one that it overwrites. */
 #define STREAM_BYTES (256 * 1024)
 
-static void copy_value(uint8_t *to, const uint8_t *from, uint64_t bytes) {
+static inline void copy_value(uint8_t *to, const uint8_t *from, uint64_t bytes) {
 #if defined(__x86_64__)
     if (bytes >= STREAM_BYTES) {
         uint64_t before = -(uintptr_t)to % 64; /* a part may begin anywhere, a stream may not */
@@ -42,8 +42,9 @@ uint32_t bus_parts_crc(uint32_t crc, const bus_record *record) {
     return crc;
 }
 
-/* Each byte of a part is copied once, to where readers find it. */
-static void gather(uint8_t *value, const bus_record *record) {
+/* Each byte of a part is copied once, to where readers find it. Kept out of the way of values that
+ * lie in one buffer. */
+static __attribute__((noinline, cold)) void gather(uint8_t *value, const bus_record *record) {
     uint8_t *at = value;
     for (uint32_t i = 0; i < record->part_count; i++) {
         const bus_part *part = &record->parts[i];

@@ -1,17 +1,19 @@
 """Values as Arrow record batches, in Arrow's own stream format (IPC): read in place.
 
     offset  0        4        5       64
-            | "BUSA" | kind   | zeros | schema, batches and end, as pyarrow.ipc writes a stream
+            | "BUSA" | kind   | zeros | schema, batches and end, as in any Arrow stream
 
-`kind` is 1 for a record batch and 2 for a table. pyarrow hands out each buffer of a batch as it is,
-so the one copy is that into the log; but a batch that is a slice of a larger one, and does not
-begin at a full byte of its bitmaps, has these copied by pyarrow before that.
+`kind` is 1 for a record batch and 2 for a table. Every buffer begins on a multiple of 64: see
+arrow_stream.py. pyarrow hands out the buffers of a batch as they are, so the one copy is that into
+the log. Of a batch that is a slice of a larger one, pyarrow makes anew the bitmaps that do not
+begin at a full byte, and the offsets of texts and lists: these are copied twice.
 """
 
 from typing import Any, Final
 
 from bus.errors import SerializationError
 from bus.native.core import Parts
+from bus.serializers.arrow_stream import laid_out
 from bus.serializers.missing import missing_library
 
 try:
@@ -60,7 +62,7 @@ class Arrow:
             raise SerializationError(
                 f"pyarrow cannot write this {value.schema}: {error}"
             ) from error
-        return Parts([(MAGIC + bytes([kind])).ljust(HEADER_BYTES, b"\0"), *sink.parts], align=1)
+        return Parts([(MAGIC + bytes([kind])).ljust(HEADER_BYTES, b"\0"), *laid_out(sink.pieces)])
 
     def deserialize(self, data: "bytes | memoryview") -> Any:
         """The RecordBatch or the Table. Raises SerializationError."""
@@ -81,12 +83,12 @@ class _Sink:
     """A file for pyarrow to write to, that keeps what it is given: no byte is copied."""
 
     def __init__(self) -> None:
-        self.parts: list[Any] = []
+        self.pieces: list[Any] = []
         self.closed = False
         self._size = 0
 
     def write(self, data: Any) -> int:
-        self.parts.append(data)
+        self.pieces.append(data)
         size = len(data) if isinstance(data, bytes) else int(data.size)
         self._size += size
         return size

@@ -45,6 +45,46 @@ static void every_shape_of_record_comes_back_whole(void) {
     }
 }
 
+/* The frame of a value in parts must be that of the same bytes in one buffer, to the last bit. */
+static void parts_are_gathered_as_if_they_lay_in_one_buffer(void) {
+    enum { PARTS = 4, MOST = 300 * 1024, SPACE = PARTS * (MOST + BUS_VALUE_ALIGN) };
+    _Alignas(64) static uint8_t gathered[SPACE + ROOM], whole[SPACE + ROOM], joined[SPACE];
+    static uint8_t data[MOST + 16];
+    uint64_t state = 2;
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)check_random(&state);
+    for (int round = 0; round < 60; round++) {
+        bus_part parts[PARTS];
+        uint64_t align = (uint64_t)1 << check_random(&state) % 7, length = 0;
+        uint32_t count = check_random(&state) % (PARTS + 1);
+        uint64_t most = round % 10 ? 300 : MOST; /* some are streamed around the cache */
+        memset(joined, 0, PARTS * (most + BUS_VALUE_ALIGN));
+        for (uint32_t i = 0; i < count; i++) {
+            parts[i].data = data + check_random(&state) % 16;
+            parts[i].length = check_random(&state) % most;
+            parts[i].at = bus_align(length, align);
+            length = parts[i].at + parts[i].length;
+            memcpy(joined + parts[i].at, parts[i].data, parts[i].length);
+        }
+        bus_record record = {.key = data, .key_length = check_random(&state) % 50,
+                             .value = joined, .value_length = (uint32_t)length,
+                             .attributes = BUS_ATTR_ALIGNED, .timestamp = 42};
+        uint64_t at = (check_random(&state) % 100) * BUS_FRAME_ALIGN;
+        uint64_t size = bus_frame_bytes(at, &record);
+        record.body_crc = bus_body_crc(&record);
+        bus_frame_write(whole, at, size, &record, 9, SEED);
+        record.value = NULL;
+        record.parts = parts;
+        record.part_count = count;
+        CHECK_EQUAL(bus_body_crc(&record), record.body_crc);
+        memset(gathered + at, 0xff, size);
+        bus_frame_write(gathered, at, size, &record, 9, SEED);
+        CHECK(!memcmp(gathered + at, whole + at, size));
+        CHECK_EQUAL(bus_frame_check(gathered, at, at + size, 9, SEED, 1), BUS_FRAME_GOOD);
+        const uint8_t *found = bus_frame_value(gathered + at, (bus_frame *)(gathered + at), at);
+        CHECK_EQUAL((uintptr_t)found % BUS_VALUE_ALIGN, 0);
+    }
+}
+
 static void one_flipped_bit_anywhere_is_noticed(void) {
     _Alignas(64) static uint8_t base[ROOM];
     static const uint8_t data[] = "a key, then a value of thirty-two bytes";
@@ -81,6 +121,8 @@ static void an_end_frame_names_the_next_segment(void) {
 
 const check_test frame_tests[] = {
     {"every_shape_of_record_comes_back_whole", every_shape_of_record_comes_back_whole},
+    {"parts_are_gathered_as_if_they_lay_in_one_buffer",
+     parts_are_gathered_as_if_they_lay_in_one_buffer},
     {"one_flipped_bit_anywhere_is_noticed", one_flipped_bit_anywhere_is_noticed},
     {"a_frame_of_another_segment_is_not_valid_here", a_frame_of_another_segment_is_not_valid_here},
     {"an_end_frame_names_the_next_segment", an_end_frame_names_the_next_segment},

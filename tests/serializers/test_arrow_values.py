@@ -1,5 +1,6 @@
 """Arrow: batches and tables come back, in place; forged ones are refused."""
 
+import struct
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from bus.errors import SerializationError
 from bus.serializers import Arrow
 from bus.serializers.arrow import BATCH, HEADER_BYTES, MAGIC
-from tests.serializers.rig import again, placed, stored
+from tests.serializers.rig import ALIGN, again, placed, stored
 
 FORMAT = Arrow()
 COLUMNS = {
@@ -72,16 +73,43 @@ def test_dictionaries_structs_and_extension_types_come_back() -> None:
     assert again(FORMAT, pa.table(batch)).equals(pa.table(batch))
 
 
-def test_the_buffers_of_a_batch_lie_in_the_value() -> None:
-    batch = pa.record_batch({"x": list(range(1000)), "s": ["text"] * 1000})
-    value = stored(FORMAT.serialize(batch))
-    begin = pa.py_buffer(value).address
-    made = FORMAT.deserialize(value)
-    found = [buffer for column in made.columns for buffer in column.buffers() if buffer]
-    assert len(found) == 3
+MIXED = pa.record_batch(
+    {
+        "x": [None, *range(1000)],
+        "s": ["text"] * 1001,
+        "l": [[1, 2, None], None, []] * 333 + [[]] * 2,
+        "d": pa.array(["a", "b", None] * 333 + ["c"] * 2).dictionary_encode(),
+        "v": pa.array(["a view of a longer text"] * 1001, pa.string_view()),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "value", [MIXED, pa.Table.from_batches([MIXED, MIXED.slice(3, 7)])], ids=type
+)
+def test_the_buffers_of_a_batch_lie_in_the_value_each_on_a_multiple_of_64(value: Any) -> None:
+    data = stored(FORMAT.serialize(value))
+    begin = pa.py_buffer(data).address
+    made = FORMAT.deserialize(data)
+    assert made.equals(value)
+    batches = made.to_batches() if isinstance(made, pa.Table) else [made]
+    arrays = [column for batch in batches for column in batch.columns]
+    arrays += [batch.column("d").dictionary for batch in batches]
+    found = [one for array in arrays for one in array.buffers() if one and one.size]
+    assert len(found) >= 12
     for buffer in found:
-        assert begin < buffer.address <= begin + len(value) - buffer.size
+        assert begin < buffer.address <= begin + len(data) - buffer.size
+        assert buffer.address % ALIGN == 0
         assert not buffer.is_mutable
+
+
+@settings(max_examples=25)
+@given(st.lists(batches(), min_size=1, max_size=2))
+def test_behind_its_header_a_value_is_a_stream_that_anybody_can_read(chunks: list[Any]) -> None:
+    table = pa.Table.from_batches(chunks)
+    value = bytes(stored(FORMAT.serialize(table)))
+    with pa.ipc.open_stream(value[HEADER_BYTES:]) as stream:
+        assert stream.read_all().equals(table)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +130,8 @@ GOOD = bytes(stored(FORMAT.serialize(pa.record_batch({"s": ["one", "two", None],
 
 
 def test_a_value_that_is_cut_is_refused() -> None:
-    end = len(GOOD) - 16  # the mark of the end and its padding may be missing
+    texts = GOOD.index(b"onetwo")
+    end = GOOD.index(struct.pack("<qq", 1, 2), texts) + 24  # the rest is zeros and the end's mark
     for cut in range(HEADER_BYTES, end, 4):
         with pytest.raises(SerializationError, match="no stream of Arrow batches"):
             FORMAT.deserialize(placed(GOOD[:cut]))

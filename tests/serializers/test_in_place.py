@@ -64,6 +64,7 @@ def test_a_value_is_read_where_the_log_holds_it(
         assert found
         for at, size in found:
             assert address(view) < at
+            assert at % ALIGN == 0
             assert at + size <= address(view) + view.nbytes
             assert mapped_file(at).endswith(".seg")
 
