@@ -167,11 +167,11 @@ class Backpressure:
 
     def _held(self, partition: Partition) -> str:
         """Says so if what programs hold takes every place of the ring: no file may come there."""
-        readers = partition.readers()
+        readers = [reader for reader in partition.readers() if reader.pins]
         used = {slot.slot for slot in partition.ring()}
         for reader in readers:
             used |= {slot for slot in range(RING_SLOTS) if reader.pins >> slot & 1}
-        if len(used) < RING_SLOTS:
+        if not readers or len(used) < RING_SLOTS:
             return ""
         most = max(readers, key=lambda reader: reader.pins.bit_count())
         return (
