@@ -13,6 +13,7 @@ from bus.admin import Admin
 from bus.broker import Broker
 from bus.errors import BackpressureError, BrokerNotRunningError
 from tests.children import Fork, Report
+from tests.handles.blocked import is_asleep
 from tests.lag.rig import VALUE, Blocked, alter, commit, fill, limited_topic, reader, sender
 from tests.waiting import eventually
 
@@ -195,8 +196,8 @@ def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
     def send(report: Report) -> None:
         with sender(bus_dir, 60_000) as producer:
             producer.send_many("t", [VALUE] * 5)
-            report("full")
             try:
+                report("full")
                 producer.send("t", b"")
             except KeyboardInterrupt:
                 report("interrupted")
@@ -204,6 +205,7 @@ def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
     with reader(bus_dir):
         child = fork(send)
         assert child.next() == "full"
+        eventually(lambda: is_asleep(child.pid))
         child.send(signal.SIGINT)
         assert child.next(SOON_S) == "interrupted"
         assert child.wait() == 0
