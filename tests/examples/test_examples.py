@@ -19,6 +19,7 @@ PRINTS = {
         ": event 7, event 8, event 9",
         "from 6 ms after the start: event 6, event 7, event 8, event 9",
     ],
+    "work_queue": ["1 worker was killed", "299 of 300 jobs are done; job 13 failed 3 times"],
 }
 
 

@@ -1,6 +1,7 @@
 """What the README shows works: its example prints what it says, its commands are those of CI."""
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,11 +38,39 @@ def here(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_example_prints_what_the_readme_says(here: Path) -> None:
-    [example] = blocks("python")
+    example = blocks("python")[0]
     expected = blocks("text")[0]
     (here / "example.py").write_text(example, encoding="utf-8")
     assert run("example.py", cwd=here) == expected
     assert len([line for line in example.splitlines() if line.strip()]) <= LINES_MAX
+
+
+QUEUE = """
+import bus
+
+def do(value):
+    if value == b"stop":
+        raise KeyboardInterrupt
+    return 10 // int(value)
+
+with bus.Broker("./data"), bus.Producer("./data") as producer:
+    for value in (b"5", b"0", b"2", b"stop"):
+        producer.send("jobs", value)
+    try:
+{block}
+    except KeyboardInterrupt:
+        with bus.Admin("./data") as admin:
+            print(admin.list_group_offsets("workers")["workers"])
+"""
+
+
+def test_the_work_queue_of_the_readme_works(here: Path) -> None:
+    """A job that fails is not acknowledged, and those behind it are."""
+    block = textwrap.indent(blocks("python")[1], " " * 8)
+    (here / "queue.py").write_text(QUEUE.format(block=block), encoding="utf-8")
+    printed = run("queue.py", cwd=here).splitlines()
+    assert printed[:2] == ["2", "5"]
+    assert "partition=0): OffsetAndMetadata(offset=1," in printed[2]
 
 
 def test_ci_runs_the_two_commands() -> None:
