@@ -136,15 +136,31 @@ static void wake_delayed(bus_acks *acks, int64_t now_ns) {
 
 /* ------------------------------------------------------------------------------- claims */
 
-static void give(bus_acks *acks, bus_ack *ack, int client, enum bus_ack_state state) {
+typedef struct { /* who claims, and how */
+    int client;
+    enum bus_ack_state state;
+    int64_t now_ns;
+} taker;
+
+static void give(bus_acks *acks, bus_ack *ack, const taker *to) {
     count(ack, BUS_ACK_DELIVERIES);
-    ack->due_ns = NEVER;
-    put(ack, state, client + 1);
-    acks->claimants[client].held++;
+    ack->due_ns = to->state == BUS_ACK_CLAIMED ? to->now_ns + BUS_ACK_STEAL_NS : NEVER;
+    put(ack, to->state, to->client + 1);
+    acks->claimants[to->client].held++;
+    if (to->state == BUS_ACK_CLAIMED) set(&acks->unbegun, acks->unbegun + 1);
 }
 
-static uint64_t claim_overtaken(bus_acks *acks, int client, enum bus_ack_state state,
-                                uint64_t most, uint64_t *offsets) {
+/* Before the record's word changes: it is not with its owner any more. */
+static void let_go(bus_acks *acks, bus_ack *ack) {
+    uint32_t owner = bus_ack_owner(ack);
+    if (bus_ack_state_of(ack) == BUS_ACK_CLAIMED && acks->unbegun)
+        set(&acks->unbegun, acks->unbegun - 1);
+    if (owner && owner <= BUS_CLIENTS && acks->claimants[owner - 1].held)
+        acks->claimants[owner - 1].held--;
+}
+
+static uint64_t claim_overtaken(bus_acks *acks, const taker *to, uint64_t most,
+                                uint64_t *offsets) {
     uint64_t found = 0, left = acks->overtaken_count;
     for (uint64_t i = 0; left && acks->ready && found < most && i < BUS_ACK_OVERTAKEN; i++) {
         bus_ack *ack = &acks->overtaken[i];
@@ -152,15 +168,15 @@ static uint64_t claim_overtaken(bus_acks *acks, int client, enum bus_ack_state s
         left--;
         if (bus_ack_state_of(ack) != BUS_ACK_READY) continue;
         set(&acks->ready, acks->ready - 1);
-        give(acks, ack, client, state);
+        give(acks, ack, to);
         offsets[found++] = ack->offset;
     }
     return found;
 }
 
 /* The oldest first: from the slot of `base` on, round the ring. */
-static uint64_t claim_returned(bus_acks *acks, int client, enum bus_ack_state state,
-                               uint64_t most, uint64_t *offsets) {
+static uint64_t claim_returned(bus_acks *acks, const taker *to, uint64_t most,
+                               uint64_t *offsets) {
     uint64_t found = 0, words = BUS_ACK_WINDOW / 64, start = acks->base & MASK;
     for (uint64_t i = 0; acks->ready && found < most && i <= words; i++) {
         uint64_t word = (start / 64 + i) % words, mask = UINT64_MAX;
@@ -172,15 +188,15 @@ static uint64_t claim_returned(bus_acks *acks, int client, enum bus_ack_state st
             clear_bit(acks->ready_bits, ack->offset & MASK);
             if (bus_ack_state_of(ack) != BUS_ACK_READY) continue;
             if (acks->ready) set(&acks->ready, acks->ready - 1);
-            give(acks, ack, client, state);
+            give(acks, ack, to);
             offsets[found++] = ack->offset;
         }
     }
     return found;
 }
 
-static uint64_t claim_fresh(bus_acks *acks, int client, enum bus_ack_state state, uint64_t end,
-                            uint64_t most, uint64_t *offsets) {
+static uint64_t claim_fresh(bus_acks *acks, const taker *to, uint64_t end, uint64_t most,
+                            uint64_t *offsets) {
     uint64_t found = 0;
     while (found < most && acks->next < end) {
         if (acks->next - acks->base == BUS_ACK_WINDOW && !overtake(acks)) break;
@@ -188,19 +204,39 @@ static uint64_t claim_fresh(bus_acks *acks, int client, enum bus_ack_state state
         put(ack, BUS_ACK_NONE, 0);
         ack->offset = acks->next;
         memset(ack->counts, 0, sizeof ack->counts);
-        give(acks, ack, client, state);
+        give(acks, ack, to);
         offsets[found++] = ack->offset;
         bus_store_release(&acks->next, acks->next + 1); /* last: from here on the slot counts */
     }
     return found;
 }
 
+/* The newest one: its owner would begin with it last. */
+static uint64_t steal(bus_acks *acks, const taker *to, uint64_t *offsets) {
+    uint64_t left = acks->unbegun;
+    for (uint64_t offset = acks->next; left && offset > acks->base; offset--) {
+        bus_ack *ack = &acks->ring[(offset - 1) & MASK];
+        if (bus_ack_state_of(ack) != BUS_ACK_CLAIMED) continue;
+        left--;
+        if (bus_ack_owner(ack) == (uint32_t)to->client + 1 || ack->due_ns > to->now_ns) continue;
+        let_go(acks, ack);
+        if (ack->counts[BUS_ACK_DELIVERIES]) ack->counts[BUS_ACK_DELIVERIES]--;
+        give(acks, ack, to);
+        acks->stolen++;
+        offsets[0] = ack->offset;
+        return 1;
+    }
+    return 0;
+}
+
 uint64_t bus_acks_claim(bus_acks *acks, int client, enum bus_ack_state state, uint64_t end,
                         uint64_t most, int64_t now_ns, uint64_t *offsets) {
+    taker to = {client, state, now_ns};
     wake_delayed(acks, now_ns);
-    uint64_t found = claim_overtaken(acks, client, state, most, offsets);
-    found += claim_returned(acks, client, state, most - found, offsets + found);
-    return found + claim_fresh(acks, client, state, end, most - found, offsets + found);
+    uint64_t found = claim_overtaken(acks, &to, most, offsets);
+    found += claim_returned(acks, &to, most - found, offsets + found);
+    found += claim_fresh(acks, &to, end, most - found, offsets + found);
+    return found || most == 0 ? found : steal(acks, &to, offsets);
 }
 
 /* -------------------------------------------------------------------- what became of them */
@@ -218,17 +254,13 @@ static void finish(bus_acks *acks, bus_ack *ack, enum bus_ack_state state) {
     if (offset == acks->base || offset == acks->low) advance(acks);
 }
 
-static void let_go(bus_acks *acks, bus_ack *ack) {
-    uint32_t owner = bus_ack_owner(ack);
-    if (owner && owner <= BUS_CLIENTS && acks->claimants[owner - 1].held)
-        acks->claimants[owner - 1].held--;
-}
-
 int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_state state,
                     enum bus_ack_count cause, int64_t due_ns) {
     bus_ack *ack = bus_acks_find(acks, offset);
     if (ack == NULL || bus_ack_owner(ack) != (uint32_t)client + 1) return 0;
     if (state == BUS_ACK_RUNNING) {
+        if (bus_ack_state_of(ack) == BUS_ACK_CLAIMED && acks->unbegun)
+            set(&acks->unbegun, acks->unbegun - 1);
         ack->due_ns = due_ns;
         put(ack, state, client + 1);
         return 1;
@@ -266,6 +298,7 @@ void bus_acks_jump(bus_acks *acks, uint64_t to) {
 }
 
 static void take_from(bus_acks *acks, bus_ack *ack, int died) {
+    let_go(acks, ack);
     if (bus_ack_state_of(ack) == BUS_ACK_RUNNING) {
         if (died) count(ack, BUS_ACK_CRASH);
     } else if (ack->counts[BUS_ACK_DELIVERIES]) {
@@ -318,6 +351,7 @@ static void recount(bus_acks *acks, bus_ack *ack) {
         if (ack->due_ns < acks->next_due_ns) set_due(acks, ack->due_ns);
         return;
     case BUS_ACK_CLAIMED:
+        set(&acks->unbegun, acks->unbegun + 1); /* fall through */
     case BUS_ACK_RUNNING:
         if (owner && owner <= BUS_CLIENTS) acks->claimants[owner - 1].held++;
         return;
@@ -328,6 +362,7 @@ static void recount(bus_acks *acks, bus_ack *ack) {
 void bus_acks_mend(bus_acks *acks) {
     if (acks->base > acks->next) bus_store_release(&acks->next, acks->base); /* in a jump */
     set(&acks->ready, 0);
+    set(&acks->unbegun, 0);
     set(&acks->overtaken_count, 0);
     acks->delayed = 0;
     set_due(acks, NEVER);

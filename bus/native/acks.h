@@ -23,6 +23,8 @@ enum {
     BUS_ACK_DELETED = 1,      /* flags: the group or the topic is gone */
 };
 
+#define BUS_ACK_STEAL_NS ((int64_t)5000000)
+
 enum bus_ack_state {
     BUS_ACK_NONE = 0,
     BUS_ACK_READY = 1,   /* came back */
@@ -45,7 +47,8 @@ enum bus_ack_count { /* what is counted of a record */
 typedef struct {
     uint64_t offset;
     uint64_t word;  /* owner << 32 | state; owner is a client slot + 1 while somebody has it */
-    int64_t due_ns; /* monotonic: when a delayed one comes back, or a running one should be done */
+    int64_t due_ns; /* monotonic: when a delayed one comes back, a running one should be done, or a
+                       claimed one may be taken by somebody who is idle */
     uint8_t counts[BUS_ACK_COUNTS]; /* each one stays at 255 */
 } bus_ack;
 static_assert(sizeof(bus_ack) == 32, "ack slot");
@@ -80,7 +83,9 @@ typedef struct {
     uint64_t dead;
     uint64_t returned;
     uint64_t reaped;
-    char room[256 - 128 - 80];
+    uint64_t stolen;
+    uint32_t unbegun; /* claimed, and not begun with */
+    char room[256 - 128 - 92];
     bus_sleepers sleepers; /* those who wait for what comes back */
     char page[BUS_PAGE - 256 - sizeof(bus_sleepers)];
     bus_claimant claimants[BUS_CLIENTS];
@@ -103,7 +108,8 @@ int bus_acks_sound(const bus_acks *acks);
 void bus_acks_begin(bus_acks *acks, uint64_t offset);
 /* After a death: the caches are made anew. */
 void bus_acks_mend(bus_acks *acks);
-/* Gives up to `most` records below `end` to the client, returned ones first. Returns how many. */
+/* Gives up to `most` records below `end` to the client, returned ones first. If there are none, one
+ * that somebody else has reserved and not begun with for BUS_ACK_STEAL_NS. Returns how many. */
 uint64_t bus_acks_claim(bus_acks *acks, int client, enum bus_ack_state state, uint64_t end,
                         uint64_t most, int64_t now_ns, uint64_t *offsets);
 /* What the client says of a record that it has: 1, or 0 if it has not. `cause` is counted, unless

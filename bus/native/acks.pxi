@@ -10,6 +10,7 @@ cdef extern from "acks.h" nogil:
     cdef enum bus_ack_count:
         BUS_ACK_DELIVERIES, BUS_ACK_FAILURE, BUS_ACK_TIMEOUT, BUS_ACK_CRASH, BUS_ACK_OOM
     const uint64_t BUS_MAGIC_ACKS
+    const int64_t BUS_ACK_STEAL_NS
     ctypedef struct bus_ack:
         uint64_t offset
         uint64_t word
@@ -41,6 +42,8 @@ cdef extern from "acks.h" nogil:
         uint64_t dead
         uint64_t returned
         uint64_t reaped
+        uint64_t stolen
+        uint32_t unbegun
         bus_sleepers sleepers
         bus_claimant claimants[1024]
         bus_ack overtaken[4096]
@@ -200,7 +203,11 @@ cdef class AckTable(Table):
         return 0
 
     cdef int64_t next_due(self) noexcept:
-        return <int64_t>bus_load_relaxed(<uint64_t *>&self.acks.next_due_ns)
+        """When somebody who sleeps should look again, even if nobody rings."""
+        cdef int64_t due = <int64_t>bus_load_relaxed(<uint64_t *>&self.acks.next_due_ns)
+        if bus_load32_relaxed(&self.acks.unbegun):
+            due = min(due, bus_now_ns() + BUS_ACK_STEAL_NS)
+        return due
 
     def attempts(self, uint64_t offset):
         """What was counted of a record that is not done: (deliveries, failure, timeout, crash,
@@ -243,7 +250,8 @@ cdef class AckTable(Table):
                 "ready": self.acks.ready, "delayed": self.acks.delayed,
                 "overtaken": self.acks.overtaken_count, "done": self.acks.done,
                 "dead": self.acks.dead, "returned": self.acks.returned,
-                "reaped": self.acks.reaped}
+                "reaped": self.acks.reaped, "stolen": self.acks.stolen,
+                "reserved": self.acks.unbegun}
 
     # ---- the broker's part
 

@@ -149,6 +149,28 @@ def test_a_released_record_counts_nothing_if_nobody_began_with_it(team: Team) ->
     assert member.attempts(record) == Attempts(1, 0, 0, 0, 0)
 
 
+def test_an_idle_member_takes_what_another_reserved_and_does_not_begin_with(team: Team) -> None:
+    team.send(3)
+    slow, idle = team.member(), team.member()
+    first, second, third = claimed(slow, 3, prefetch=True)
+    assert slow.start(first)
+    taken = claimed(idle, 2)
+    assert values(taken) == [2, 1], "what its owner would begin with last goes first"
+    assert idle.attempts(taken[0]) == Attempts(1, 0, 0, 0, 0)
+    assert not slow.start(second)
+    assert not slow.start(third)
+    slow.ack(first)
+    idle.ack(*taken)
+    assert slow.metrics()["work-0"]["low"] == 3
+
+
+def test_what_a_member_works_on_is_taken_by_nobody(team: Team) -> None:
+    team.send(1)
+    slow, idle = team.member(), team.member()
+    slow.start(claimed(slow, 1, prefetch=True)[0])
+    assert idle.poll(100) == {}
+
+
 def test_a_rejected_record_never_comes_again(team: Team) -> None:
     team.send(2)
     member = team.member()
