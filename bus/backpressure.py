@@ -26,7 +26,7 @@ from bus.errors import (
 from bus.files import path_of
 from bus.holder import describe_replica, if_stopped
 from bus.lag_gate import LagGate
-from bus.lag_report import describe_gate
+from bus.lag_report import LagReport
 from bus.liveness import client_row, is_dead
 from bus.native.core import LAYOUT, Partition
 
@@ -116,7 +116,9 @@ class Backpressure:
         if not gate.holds(partition) and left_ms > -CONTEST_MS:
             return
         if left_ms <= 0:
-            raise BackpressureError(describe_gate(self._client, self._topic, partition, gate))
+            client = self._client
+            report = LagReport(client.hot_fd, client.control, client.slot.fd)
+            raise BackpressureError(report.sentence(self._topic, partition, gate))
         self._sleep(partition, left_ms)
 
     def _gate(self, partition: Partition) -> LagGate:

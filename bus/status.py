@@ -8,6 +8,8 @@ from bus.groups import Groups
 from bus.hotdir import HotDirectory
 from bus.inventory import Inventory
 from bus.keeper import Keeper
+from bus.lag_gate import inspect_gate
+from bus.lag_report import LagReport
 from bus.open_partition import OpenPartition
 from bus.registry import Registry
 from bus.replica import STATE_FAILED, STATE_RUNNING
@@ -61,6 +63,7 @@ class Status:
                 for partition in self._inventory.partitions()
                 if partition.is_replicated
             ],
+            "lag": self._lag(),
             "clients": [
                 {"pid": row.pid, "client_id": row.client_id, "role": row.role_name}
                 for row in self._registry.clients()
@@ -85,6 +88,17 @@ class Status:
             "fsync_ns": log.replica_fsync_ns,
             "sync_ms": log.replica_sync_ms,
         }
+
+    def _lag(self) -> list[dict[str, Any]]:
+        """Groups that hold producers up now."""
+        report = LagReport(self._hot.fd, self._hot.control, self._registry.lock_fd)
+        rows: list[dict[str, Any]] = []
+        for partition in self._inventory.partitions():
+            topic, log = partition.topic, partition.log
+            if topic.config.lag_limited:
+                found = inspect_gate(self._directory, topic, log)
+                rows += report.rows(topic.name, log, found)
+        return [row for row in rows if row["holds_up"]]
 
     def _counters(self) -> dict[str, int]:
         counters = dict.fromkeys(PARTITION_COUNTERS, 0)

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bus.admin.handle import Handle
+from bus.catalog import Topic
 from bus.errors import BusTimeoutError, UnknownTopicOrPartitionError
+from bus.lag_gate import inspect_gate
+from bus.lag_report import LagReport
 from bus.structs import NewTopic, TopicPartition
 
 NewTopics = Mapping[str, Mapping[str, Any]] | Iterable[str | NewTopic]
@@ -55,7 +58,9 @@ class TopicAdmin(Handle):
 
         Raises UnknownTopicOrPartitionError for a name that does not exist. Every dict has "name",
         "topic_id", "configs" and "partitions": [{"partition_index", "log_start_offset",
-        "log_end_offset", "high_watermark", "replica_pid"}].
+        "log_end_offset", "high_watermark", "replica_pid"}]. "lag" has a row for each partition and
+        group that producers wait for: {"topic", "partition", "group", "committed", "records",
+        "bytes", "holds_up", "reader"}.
         """
         return [
             {
@@ -66,6 +71,7 @@ class TopicAdmin(Handle):
                     self._describe_partition(TopicPartition(topic["name"], partition))
                     for partition in range(topic["partitions"])
                 ],
+                "lag": self._lag_of(topic),
             }
             for topic in self._selected(topics)
         ]
@@ -135,6 +141,18 @@ class TopicAdmin(Handle):
             "high_watermark": log.high_watermark,
             "replica_pid": log.replica_pid,
         }
+
+    def _lag_of(self, topic: Mapping[str, Any]) -> list[dict[str, Any]]:
+        client, found = self._client, Topic.from_json(topic)
+        if not found.config.lag_limited:
+            return []
+        report = LagReport(client.hot_fd, client.control, client.slot.fd)
+        rows: list[dict[str, Any]] = []
+        for number in range(found.partitions):
+            log = self._log(TopicPartition(found.name, number))
+            gate = inspect_gate(client.directory, found, log)
+            rows += report.rows(found.name, log, gate)
+        return rows
 
     def _topics(self) -> list[dict[str, Any]]:
         topics: list[dict[str, Any]] = self._client.call("topics")["topics"]

@@ -1,6 +1,6 @@
 """`bus groups`: list, describe and delete consumer groups; reset their offsets."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -9,6 +9,9 @@ from bus.cli.options import directory_option, json_option
 from bus.cli.output import note, print_json, print_table
 from bus.cli.reset_offsets import reset_offsets
 from bus.structs import TopicPartition
+
+#: by whether a group that counts holds producers up; None: it does not count
+_PRODUCERS: Final = {None: None, False: "limited", True: "held up"}
 
 
 @click.group()
@@ -49,7 +52,7 @@ def describe(group: str, directory: str | None, as_json: bool) -> None:
         return
     click.echo(f"{group}: {found['state']}, generation {found['generation']}")
     print_table(
-        ("topic", ">partition", ">committed", ">log end", ">lag", "owner"),
+        ("topic", ">partition", ">committed", ">log end", ">lag", "producers", "owner"),
         [
             (
                 one["topic"],
@@ -57,6 +60,7 @@ def describe(group: str, directory: str | None, as_json: bool) -> None:
                 one["committed"],
                 one["log_end_offset"],
                 one["lag"],
+                one["producers"],
                 one["owner"],
             )
             for one in found["partitions"]
@@ -72,7 +76,10 @@ def describe(group: str, directory: str | None, as_json: bool) -> None:
 
 
 def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
-    """A group's state, members and, per partition, committed offset, log end, lag and owner."""
+    """A group's state, members and, per partition, committed offset, log end, lag and owner.
+
+    "producers": whether those of the topic wait for this group (max.lag.groups).
+    """
     described = admin.describe_groups([group])[group]
     committed = admin.list_group_offsets(group)[group]
     owners = {
@@ -81,7 +88,14 @@ def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
         for partition in member["partitions"]
     }
     partitions = sorted({*committed, *owners})
-    ends = _log_ends(admin, {partition.topic for partition in partitions})
+    topics = _topics(admin, {partition.topic for partition in partitions})
+    ends = _log_ends(topics)
+    limited = {
+        TopicPartition(row["topic"], row["partition"]): row["holds_up"]
+        for topic in topics
+        for row in topic["lag"]
+        if row["group"] == group
+    }
     rows = []
     for partition in partitions:
         offset = committed[partition].offset if partition in committed else None
@@ -93,6 +107,7 @@ def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
                 "committed": offset,
                 "log_end_offset": end,
                 "lag": None if offset is None or end is None else max(0, end - offset),
+                "producers": _PRODUCERS[limited.get(partition)],
                 "owner": owners.get(partition),
             }
         )
@@ -110,11 +125,14 @@ def _plain_member(member: dict[str, Any]) -> dict[str, Any]:
     return {**member, "partitions": owned}
 
 
-def _log_ends(admin: Admin, topics: set[str]) -> dict[TopicPartition, int]:
-    present = topics & set(admin.list_topics())
+def _topics(admin: Admin, names: set[str]) -> list[dict[str, Any]]:
+    return admin.describe_topics(sorted(names & set(admin.list_topics())))
+
+
+def _log_ends(topics: list[dict[str, Any]]) -> dict[TopicPartition, int]:
     return {
         TopicPartition(topic["name"], one["partition_index"]): one["log_end_offset"]
-        for topic in admin.describe_topics(sorted(present))
+        for topic in topics
         for one in topic["partitions"]
     }
 

@@ -55,6 +55,26 @@ def stdout_console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
+def print_lag(rows: list[dict[str, Any]]) -> None:
+    """How far the groups are that producers wait for; nothing if there is none."""
+    if rows:
+        print_table(
+            ("producers of", ">partition", "wait for", ">lag", ">bytes", "now", "reader"),
+            [
+                (
+                    row["topic"],
+                    row["partition"],
+                    row["group"],
+                    row["records"],
+                    row["bytes"],
+                    "held up" if row["holds_up"] else "not",
+                    row["reader"],
+                )
+                for row in rows
+            ],
+        )
+
+
 def note(text: str) -> None:
     """One line for the person at the terminal, on stderr."""
     click.echo(text, err=True)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bus.cli.options import directory_argument, json_option
-from bus.cli.output import human_bytes, print_json, print_table
+from bus.cli.output import human_bytes, print_json, print_lag, print_table
 from bus.control import ControlClient
 from bus.directory import BusDirectory
 from bus.errors import BrokerNotRunningError
@@ -87,6 +87,7 @@ def print_status(found: dict[str, Any]) -> None:
             for replica in found["replicas"]
         ],
     )
+    print_lag(found["lag"])
     print_table(
         (">pid", "client", "role"),
         [(one["pid"], one["client_id"], one["role"]) for one in found["clients"]],

@@ -6,7 +6,7 @@ import click
 
 from bus.admin import Admin
 from bus.cli.options import config_option, directory_option, json_option
-from bus.cli.output import note, print_json, print_table
+from bus.cli.output import note, print_json, print_lag, print_table
 from bus.errors import TopicAlreadyExistsError
 from bus.structs import NewTopic
 
@@ -95,6 +95,7 @@ def print_topic(topic: dict[str, Any]) -> None:
             for one in topic["partitions"]
         ],
     )
+    print_lag(topic["lag"])
 
 
 @topics.command()

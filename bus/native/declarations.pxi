@@ -226,6 +226,11 @@ cdef extern from "durable.h" nogil:
     int bus_lost_range(const bus_partition *control, int index, uint64_t *first, uint64_t *end)
     int bus_is_lost(const bus_partition *control, uint64_t offset, bus_lost *found)
 
+cdef extern from "lag.h" nogil:
+    void bus_lag_set(bus_partition *control, uint64_t gate, uint64_t tail, uint64_t origin)
+    void bus_lag_close(bus_partition *control, int limited)
+    int bus_lag_moved(bus_partition *control, int64_t offset)
+
 cdef extern from "log.h" nogil:
     ctypedef struct bus_log:
         bus_partition *control

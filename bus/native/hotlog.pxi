@@ -10,10 +10,6 @@ cdef uint64_t SEGMENT_BYTES_MAX = <uint64_t>1 << 32
 #: records: one that does so at each of that many looks was overwritten.
 cdef int MAP_LOOKS_MAX = 1000
 
-#: A gate that lets nothing pass.
-cdef enum:
-    LOOK_AGAIN = 1
-
 #: A control page with its moat and its canary.
 cdef uint64_t CONTROL_FILE_BYTES = sizeof(bus_partition) + BUS_MOAT_BYTES + BUS_CANARY_BYTES
 
@@ -263,30 +259,18 @@ cdef class HotLog(ControlPage):
         return self.control.gap_start, self.control.gap_end
 
     def set_lag_gate(self, uint64_t gate, uint64_t tail, uint64_t origin):
-        """What was worked out. Closed first: a death in between makes the next one look again.
-
-        The fence pairs with the one in `commit_moved`: the caller looks at the commits once more,
-        and either sees a later one, or that one sees `origin`.
-        """
-        bus_store_release(&self.control.lag_gate, LOOK_AGAIN)
-        bus_store_release(&self.control.lag_from, origin)
-        bus_store_release(&self.control.lag_tail, tail)
-        bus_store_release(&self.control.lag_gate, gate)
-        bus_fence_full()
+        """What was worked out. The caller looks at the commits once more behind it."""
+        bus_lag_set(self.control, gate, tail, origin)
 
     def close_lag_gate(self, bint limited):
         """The next append looks how far the consumers are; or, if not `limited`, never again."""
-        bus_store_release(&self.control.lag_gate, LOOK_AGAIN if limited else 0)
+        bus_lag_close(self.control, limited)
         self.ring_space()
 
     def commit_moved(self, int64_t offset):
         """A group has committed `offset`, or has no commit any more (-1): wakes who is held up."""
-        bus_fence_full() # the commit is there before the words are looked at
-        if bus_load_acquire(&self.control.lag_gate) == 0:
-            return
-        if offset < 0 or <uint64_t>offset < bus_load_acquire(&self.control.lag_from):
-            bus_store_release(&self.control.lag_gate, LOOK_AGAIN)
-        self.ring_space()
+        if bus_lag_moved(self.control, offset):
+            self.ring_space()
 
     # ---- waiting
 

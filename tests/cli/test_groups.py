@@ -47,6 +47,7 @@ def test_a_group_is_listed_and_described_with_its_lag(ten: Path) -> None:
             "committed": 4,
             "log_end_offset": 10,
             "lag": 6,
+            "producers": None,
             "owner": None,
         }
     ]

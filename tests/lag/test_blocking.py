@@ -11,10 +11,11 @@ import pytest
 import bus
 from bus.admin import Admin
 from bus.broker import Broker
-from bus.errors import BackpressureError, BrokerNotRunningError
+from bus.errors import BackpressureError, BrokerNotRunningError, CorruptSegmentError
+from bus.native.core import LAYOUT
 from tests.children import Fork, Report
 from tests.handles.blocked import is_asleep
-from tests.lag.rig import VALUE, Blocked, alter, commit, fill, limited_topic, reader, sender
+from tests.lag.rig import T0, VALUE, Blocked, alter, commit, fill, limited_topic, reader, sender
 from tests.waiting import eventually
 
 #: what the machine may take for a wake-up that does not wait for the next look
@@ -221,3 +222,45 @@ def test_who_does_not_want_to_wait_is_told_at_once_and_not_before_it_was_looked(
         began = time.monotonic()
         assert fill(producer) == 5
         assert time.monotonic() - began < SOON_S
+
+
+def test_a_consumer_that_is_stopped_is_named_with_its_state(
+    bus_dir: Path, broker: Broker, fork: Fork
+):
+    limited_topic(bus_dir, max_lag_records=3)
+
+    def read(report: Report) -> None:
+        with reader(bus_dir, client_id="snail"):
+            report("joined")
+            threading.Event().wait()
+
+    child = fork(read)
+    assert child.next() == "joined"
+    child.send(signal.SIGSTOP)
+    with sender(bus_dir) as producer:
+        assert fill(producer) == 3
+        named = rf"member 'snail' \(pid {child.pid}\) \(state T .*kill -CONT {child.pid}"
+        with pytest.raises(BackpressureError, match=named):
+            producer.send("t", b"")
+    child.send(signal.SIGCONT)
+
+
+def test_a_commit_that_is_lost_is_an_error_that_says_so(bus_dir: Path, broker: Broker):
+    limited_topic(bus_dir, max_lag_records=3)
+    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+        assert fill(producer) == 3
+        commit(consumer, 1)
+        overwrite_commits(bus_dir)
+        with pytest.raises(CorruptSegmentError, match="reset-offsets"):
+            producer.send("t", b"")
+    with Admin(bus_dir) as admin:
+        admin.alter_group_offsets("g", {T0: 2})
+
+
+def overwrite_commits(path: Path) -> None:
+    """Spoils both copies of the first entry, but not what they name."""
+    page = LAYOUT["BUS_PAGE"]
+    with (path / "groups" / "g.offsets").open("r+b") as file:
+        for copy in (1, 2):
+            file.seek(copy * page + LAYOUT["bus_offset_entry.offset"])
+            file.write(b"\xff" * 8)

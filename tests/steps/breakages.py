@@ -118,6 +118,29 @@ BREAKAGES: Final[dict[str, tuple[str, list[Breakage]]]] = {
             )
         ],
     ),
+    "a gate is opened before the words that belong to it": (
+        "write what consumers allow",
+        [
+            (
+                "lag.c",
+                "    bus_store_release(&control->lag_gate, BUS_LAG_CLOSED);\n"
+                "    bus_store_release(&control->lag_from, from);\n",
+                "    bus_store_release(&control->lag_gate, gate);\n"
+                "    bus_store_release(&control->lag_from, from);\n",
+            )
+        ],
+    ),
+    "a gate is not closed while its words change": (
+        "write what consumers allow",
+        [
+            (
+                "lag.c",
+                "    bus_store_release(&control->lag_gate, BUS_LAG_CLOSED);\n"
+                "    bus_store_release(&control->lag_from, from);\n",
+                "    bus_store_release(&control->lag_from, from);\n",
+            )
+        ],
+    ),
     "a segment that is pinned is recycled": (
         "roll around a pin",
         [

@@ -8,6 +8,8 @@
 #include "crc32c.h"
 #include "durable.h"
 #include "fault.h"
+#include "lag.h"
+#include "lag_words.h"
 #include "lock.h"
 #include "segment.h"
 
@@ -144,6 +146,8 @@ static int append(arena *arena, uint32_t length) {
             bus_publish_durable(arena->control, offset);
         else if (status == BUS_WAIT_READER && client_reap(arena, ARENA_VICTIM) == 0)
             client_publish(arena, &arena->control->readers[out.detail], offset); /* it reads on */
+        else if (status == BUS_WAIT_LAG) /* it looks: the consumers are there */
+            bus_lag_set(arena->control, UINT64_MAX, UINT64_MAX, UINT64_MAX);
         else if (status == BUS_BROKEN) break;
     }
     fault("a survivor cannot append %u bytes", length);
@@ -176,6 +180,7 @@ static void check_no_leak(arena *arena) {
 
 void audit_survival(arena *arena) {
     arena->log = (bus_log){.control = arena->control, .active_slot = -1}; /* a process of its own */
+    lag_words_check(arena->control);
     check_wakes(arena);
     audit_log(arena);
     client_reap(arena, ARENA_VICTIM);

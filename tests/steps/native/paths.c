@@ -9,6 +9,8 @@
 #include "crc32c.h"
 #include "durable.h"
 #include "fault.h"
+#include "lag.h"
+#include "lag_words.h"
 
 enum { BATCH = 12, SMALL = 60, STREAMED = 300 * 1024 };
 
@@ -304,6 +306,36 @@ static void take_and_give(arena *arena) {
     client_unlock(arena);
 }
 
+/* ------------------------------------------------------------------ consumers that lag */
+
+static void a_gate_in_the_middle_of_a_batch(arena *arena) {
+    a_few_before_batch(arena);
+    bus_lag_set(arena->control, end_of(arena) + LAG_ALLOWS + 1, UINT64_MAX, 0);
+}
+
+static void an_old_gate(arena *arena) {
+    sleepers(arena);
+    bus_sleeper_set(&arena->control->space, ARENA_SLEEPER);
+    lag_words_write(arena->control, &lag_words_old);
+}
+
+static void a_new_gate(arena *arena) {
+    an_old_gate(arena);
+    lag_words_write(arena->control, &lag_words_new);
+}
+
+static void write_gate(arena *arena) { lag_words_write(arena->control, &lag_words_new); }
+
+static void take_back(arena *arena) {
+    if (bus_lag_moved(arena->control, (int64_t)lag_words_new.from - 1))
+        bus_wake(&arena->control->space, &arena->bells);
+}
+
+static void close_gate(arena *arena) {
+    bus_lag_close(arena->control, 1);
+    bus_wake(&arena->control->space, &arena->bells);
+}
+
 enum { DROP = BUS_FLAG_DROP, REPLICATED = BUS_FLAG_REPLICATED };
 
 const path paths[] = {
@@ -337,6 +369,10 @@ const path paths[] = {
     {"unpin a segment", 0, a_pinning_reader, unpin, 0, 0, 0},
     {"wake two sleepers", DROP, sleepers, wake, 0, 0, 0},
     {"go to sleep and get up", DROP, sleepers, sleep_and_get_up, 0, 0, 0},
+    {"append up to a lag gate", DROP, a_gate_in_the_middle_of_a_batch, batch, LAG_ALLOWS, 0, 0},
+    {"write what consumers allow", DROP, an_old_gate, write_gate, 0, 0, 0},
+    {"tell of a commit that moved back", DROP, a_new_gate, take_back, 0, 0, 0},
+    {"get all to look at consumers", DROP, a_new_gate, close_gate, 0, 0, 0},
     {"take and give the lock", DROP, a_few, take_and_give, 0, 0, 0},
     {"repair a dead holder's lock", DROP, a_dead_holder, take_and_give, 0, 0, 0},
     {"append behind a dead holder", DROP, a_dead_holder, one, 1, 0, 0},
