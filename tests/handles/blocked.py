@@ -24,6 +24,11 @@ def is_asleep(pid: int) -> bool:
     return _sleeps(Path(f"/proc/{pid}/task/{pid}/stat"))
 
 
+def is_thread_asleep(tid: int | None) -> bool:
+    """The same of a thread of this process."""
+    return tid is not None and _sleeps(Path(f"/proc/self/task/{tid}/stat"))
+
+
 def _sleeps(stat: Path) -> bool:
     """True if a task sleeps now, and used no processor for a while."""
     before = _looked_at(stat)
