@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bus.errors import GroupIdNotFoundError
+from bus.catalog import Topic
+from bus.directory import BusDirectory
+from bus.errors import CorruptSegmentError, GroupIdNotFoundError
 from bus.holder import if_stopped
 from bus.lag import GroupLag
-from bus.lag_gate import Gate
+from bus.lag_gate import Gate, inspect_gate
 from bus.liveness import death_probe
 from bus.members import Member, MemberTable
 from bus.native.core import Partition, Table
@@ -32,11 +34,29 @@ class LagReport:
             " delete'"
         )
 
-    def rows(self, topic: str, log: Partition, gate: Gate) -> list[dict[str, Any]]:
+    def rows(self, directory: BusDirectory, topic: Topic, log: Partition) -> list[dict[str, Any]]:
         """Each group with its lag, whether it holds producers up, and who reads in it.
 
-        `bytes` is None for all but the slowest group, and without a limit of bytes.
+        `bytes` is None for all but the slowest group, and without a limit of bytes. If a commit is
+        lost, there is one row, in which `reader` says so.
         """
+        try:
+            return self._rows(topic.name, log, inspect_gate(directory, topic, log))
+        except CorruptSegmentError as error:
+            return [
+                {
+                    "topic": topic.name,
+                    "partition": log.partition,
+                    "group": topic.config.max_lag_groups,
+                    "committed": None,
+                    "records": None,
+                    "bytes": None,
+                    "holds_up": True,
+                    "reader": str(error),
+                }
+            ]
+
+    def _rows(self, topic: str, log: Partition, gate: Gate) -> list[dict[str, Any]]:
         held = {lag.group for lag in _blockers(gate)} if gate.holds(log) else set()
         slowest = min((lag.offset for lag in gate.lags), default=0)
         return [

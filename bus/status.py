@@ -8,7 +8,6 @@ from bus.groups import Groups
 from bus.hotdir import HotDirectory
 from bus.inventory import Inventory
 from bus.keeper import Keeper
-from bus.lag_gate import inspect_gate
 from bus.lag_report import LagReport
 from bus.open_partition import OpenPartition
 from bus.registry import Registry
@@ -96,8 +95,7 @@ class Status:
         for partition in self._inventory.partitions():
             topic, log = partition.topic, partition.log
             if topic.config.lag_limited:
-                found = inspect_gate(self._directory, topic, log)
-                rows += report.rows(topic.name, log, found)
+                rows += report.rows(self._directory, topic, log)
         return [row for row in rows if row["holds_up"]]
 
     def _counters(self) -> dict[str, int]:

@@ -7,7 +7,6 @@ from typing import Any
 from bus.admin.handle import Handle
 from bus.catalog import Topic
 from bus.errors import BusTimeoutError, UnknownTopicOrPartitionError
-from bus.lag_gate import inspect_gate
 from bus.lag_report import LagReport
 from bus.structs import NewTopic, TopicPartition
 
@@ -150,8 +149,7 @@ class TopicAdmin(Handle):
         rows: list[dict[str, Any]] = []
         for number in range(found.partitions):
             log = self._log(TopicPartition(found.name, number))
-            gate = inspect_gate(client.directory, found, log)
-            rows += report.rows(found.name, log, gate)
+            rows += report.rows(client.directory, found, log)
         return rows
 
     def _topics(self) -> list[dict[str, Any]]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import bus
 from bus.admin import Admin
+from bus.catalog import Catalog
 from bus.directory import BusDirectory
 from bus.errors import BackpressureError, GroupIdNotFoundError
 from bus.offsets import OffsetTable
 from bus.structs import OffsetAndMetadata, TopicPartition
 from tests.broker.rig import create_topic
+from tests.waiting import eventually
 
 T0 = TopicPartition("t", 0)
 #: the bytes of the frame of a record with this value and no key
@@ -40,13 +42,23 @@ def sender(path: Path, max_block_ms: int = 0) -> bus.Producer:
 
 
 def fill(producer: bus.Producer, value: bytes = VALUE, partition: int = 0, most: int = 5000) -> int:
-    """Sends until it is refused; how many records were taken."""
+    """Sends until consumers are in the way; how many records were taken.
+
+    The ring may want a file first, or the replica: then it is tried again.
+    """
     for count in range(most):
-        try:
-            producer.send("t", value, partition=partition)
-        except BackpressureError:
+        if eventually(lambda: send(producer, value, partition)) == "held up":
             return count
     raise AssertionError(f"{most} records were taken, and nobody said stop")
+
+
+def send(producer: bus.Producer, value: bytes, partition: int) -> str:
+    """What became of a record: "taken", "held up", or "" if it waits for something else."""
+    try:
+        producer.send("t", value, partition=partition)
+    except BackpressureError as error:
+        return "held up" if "held back by its consumers" in str(error) else ""
+    return "taken"
 
 
 def commit(consumer: bus.Consumer, offset: int, partition: int = 0) -> None:
@@ -56,7 +68,7 @@ def commit(consumer: bus.Consumer, offset: int, partition: int = 0) -> None:
 def committed(path: Path, group: str = "g") -> int:
     """What the group's file says for t-0, read as anybody may; 0 without a commit."""
     with BusDirectory.open(path) as directory:
-        topic_id = 1
+        topic_id = Catalog(directory).get("t").id
         with suppress(GroupIdNotFoundError):
             found = {}
             with closing(OffsetTable.open_path(directory.offsets_path(group))) as table:

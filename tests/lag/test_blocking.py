@@ -14,6 +14,7 @@ from bus.admin import Admin
 from bus.broker import Broker
 from bus.errors import BackpressureError, BrokerNotRunningError, CorruptSegmentError
 from bus.native.core import LAYOUT
+from tests.broker.rig import status
 from tests.children import Fork, Report
 from tests.handles.blocked import is_asleep, is_thread_asleep
 from tests.lag.rig import T0, VALUE, Blocked, alter, commit, fill, limited_topic, reader, sender
@@ -28,9 +29,9 @@ def is_waiting(thread: Blocked) -> bool:
     return thread.is_alive()
 
 
-def test_the_error_names_group_partition_member_and_pid(bus_dir: Path, broker: Broker):
-    limited_topic(bus_dir, max_lag_records=3)
-    with reader(bus_dir, client_id="snail"), sender(bus_dir, 50) as producer:
+def test_the_error_names_group_partition_member_and_pid(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=3)
+    with reader(shared_bus, client_id="snail"), sender(shared_bus, 50) as producer:
         assert fill(producer) == 3
         with pytest.raises(BackpressureError) as raised:
             producer.send("t", b"")
@@ -39,10 +40,10 @@ def test_the_error_names_group_partition_member_and_pid(bus_dir: Path, broker: B
     assert f"member 'snail' (pid {os.getpid()}) has it, it has never committed here" in text
 
 
-def test_a_group_that_nobody_is_in_is_named_with_its_last_commit(bus_dir: Path, broker: Broker):
-    limited_topic(bus_dir, max_lag_records=3)
-    with sender(bus_dir, 50) as producer:
-        with reader(bus_dir) as consumer:
+def test_a_group_that_nobody_is_in_is_named_with_its_last_commit(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=3)
+    with sender(shared_bus, 50) as producer:
+        with reader(shared_bus) as consumer:
             assert fill(producer) == 3
             commit(consumer, 1)
         assert fill(producer) == 1
@@ -50,16 +51,16 @@ def test_a_group_that_nobody_is_in_is_named_with_its_last_commit(bus_dir: Path, 
             producer.send("t", b"")
 
 
-def test_many_who_wait_all_go_on_when_the_group_commits(bus_dir: Path, broker: Broker, fork: Fork):
-    limited_topic(bus_dir, max_lag_records=20)
+def test_many_who_wait_all_go_on_when_the_group_commits(shared_bus: Path, fork: Fork):
+    limited_topic(shared_bus, max_lag_records=20)
 
     def send_one(report: Report) -> None:
-        with sender(bus_dir, 60_000) as producer:
+        with sender(shared_bus, 60_000) as producer:
             report("ready")
             producer.send("t", VALUE)
             report("sent")
 
-    with reader(bus_dir) as consumer, sender(bus_dir, 60_000) as producer:
+    with reader(shared_bus) as consumer, sender(shared_bus, 60_000) as producer:
         producer.send_many("t", [VALUE] * 20)
         children = [fork(send_one) for _ in range(4)]
         threads = [Blocked(producer) for _ in range(6)]
@@ -71,9 +72,9 @@ def test_many_who_wait_all_go_on_when_the_group_commits(bus_dir: Path, broker: B
         assert [thread.error for thread in threads] == [None] * 6
 
 
-def test_send_many_of_more_than_the_limit_goes_on_as_the_group_does(bus_dir: Path, broker: Broker):
-    limited_topic(bus_dir, max_lag_records=50)
-    with reader(bus_dir) as consumer, sender(bus_dir, 60_000) as producer:
+def test_send_many_of_more_than_the_limit_goes_on_as_the_group_does(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=50)
+    with reader(shared_bus) as consumer, sender(shared_bus, 60_000) as producer:
         waiting = Blocked(producer, 1000)
         taken = 0
         while taken < 1000:
@@ -83,9 +84,9 @@ def test_send_many_of_more_than_the_limit_goes_on_as_the_group_does(bus_dir: Pat
         assert waiting.error is None
 
 
-def test_send_many_that_is_refused_has_stored_what_fitted(bus_dir: Path, broker: Broker):
-    limited_topic(bus_dir, max_lag_records=50)
-    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+def test_send_many_that_is_refused_has_stored_what_fitted(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=50)
+    with reader(shared_bus) as consumer, sender(shared_bus) as producer:
         with pytest.raises(BackpressureError):
             producer.send_many("t", [VALUE] * 200)
         assert producer.records_sent == 50
@@ -128,41 +129,37 @@ def test_who_waits_is_woken_and_does_not_have_to_look_by_itself(
             assert waiting.error is None
 
 
-def test_a_limit_that_is_lowered_or_set_counts_for_producers_that_run(
-    bus_dir: Path, broker: Broker
-):
-    limited_topic(bus_dir)
-    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+def test_a_limit_that_is_lowered_or_set_counts_for_producers_that_run(shared_bus: Path):
+    limited_topic(shared_bus)
+    with reader(shared_bus) as consumer, sender(shared_bus) as producer:
         producer.send_many("t", [VALUE] * 50)
-        alter(bus_dir, max_lag_records=60)
+        alter(shared_bus, max_lag_records=60)
         assert fill(producer) == 10
-        alter(bus_dir, max_lag_records=20)
+        alter(shared_bus, max_lag_records=20)
         commit(consumer, 30)
         assert fill(producer) == 0
         commit(consumer, 45)
         assert fill(producer) == 5
 
 
-def test_a_consumer_that_is_killed_leaves_the_limit_to_its_successor(
-    bus_dir: Path, broker: Broker, fork: Fork
-):
-    limited_topic(bus_dir, max_lag_records=5)
+def test_a_consumer_that_is_killed_leaves_the_limit_to_its_successor(shared_bus: Path, fork: Fork):
+    limited_topic(shared_bus, max_lag_records=5)
 
     def read(report: Report) -> None:
-        with reader(bus_dir):
+        with reader(shared_bus):
             report("joined")
             threading.Event().wait()
 
     child = fork(read)
     assert child.next() == "joined"
-    with sender(bus_dir, 60_000) as producer:
+    with sender(shared_bus, 60_000) as producer:
         producer.send_many("t", [VALUE] * 5)
         waiting = Blocked(producer)
         child.kill()
-        with sender(bus_dir) as another, pytest.raises(BackpressureError, match="has no member"):
+        with sender(shared_bus) as another, pytest.raises(BackpressureError, match="has no member"):
             another.send("t", b"")
         assert is_waiting(waiting)
-        with reader(bus_dir) as consumer:
+        with reader(shared_bus) as consumer:
             eventually(lambda: consumer.poll(timeout_ms=100), what="the heir reads")
             consumer.commit()
             assert waiting.ends(SOON_S)
@@ -195,11 +192,11 @@ def test_a_bus_that_is_stopped_tells_those_who_wait(bus_dir: Path, broker: Broke
         assert isinstance(waiting.error, BrokerNotRunningError)
 
 
-def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
-    limited_topic(bus_dir, max_lag_records=5)
+def test_ctrl_c_ends_the_wait(shared_bus: Path, fork: Fork):
+    limited_topic(shared_bus, max_lag_records=5)
 
     def send(report: Report) -> None:
-        with sender(bus_dir, 60_000) as producer:
+        with sender(shared_bus, 60_000) as producer:
             producer.send_many("t", [VALUE] * 5)
             try:
                 report("full")
@@ -207,7 +204,7 @@ def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
             except KeyboardInterrupt:
                 report("interrupted")
 
-    with reader(bus_dir):
+    with reader(shared_bus):
         child = fork(send)
         assert child.next() == "full"
         eventually(lambda: is_asleep(child.pid))
@@ -216,11 +213,12 @@ def test_ctrl_c_ends_the_wait(bus_dir: Path, broker: Broker, fork: Fork):
         assert child.wait() == 0
 
 
-def test_who_does_not_want_to_wait_is_told_at_once_and_not_before_it_was_looked(
-    bus_dir: Path, broker: Broker
-):
-    limited_topic(bus_dir, max_lag_records=5)
-    with reader(bus_dir) as consumer, bus.Producer(bus_dir, acks=0, max_block_ms=0) as producer:
+def test_who_does_not_want_to_wait_is_told_at_once_and_not_before_it_was_looked(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=5)
+    with (
+        reader(shared_bus) as consumer,
+        bus.Producer(shared_bus, acks=0, max_block_ms=0) as producer,
+    ):
         assert fill(producer) == 5
         commit(consumer, 5)
         began = time.monotonic()
@@ -228,20 +226,18 @@ def test_who_does_not_want_to_wait_is_told_at_once_and_not_before_it_was_looked(
         assert time.monotonic() - began < SOON_S
 
 
-def test_a_consumer_that_is_stopped_is_named_with_its_state(
-    bus_dir: Path, broker: Broker, fork: Fork
-):
-    limited_topic(bus_dir, max_lag_records=3)
+def test_a_consumer_that_is_stopped_is_named_with_its_state(shared_bus: Path, fork: Fork):
+    limited_topic(shared_bus, max_lag_records=3)
 
     def read(report: Report) -> None:
-        with reader(bus_dir, client_id="snail"):
+        with reader(shared_bus, client_id="snail"):
             report("joined")
             threading.Event().wait()
 
     child = fork(read)
     assert child.next() == "joined"
     child.send(signal.SIGSTOP)
-    with sender(bus_dir) as producer:
+    with sender(shared_bus) as producer:
         assert fill(producer) == 3
         named = rf"member 'snail' \(pid {child.pid}\) \(state T .*kill -CONT {child.pid}"
         with pytest.raises(BackpressureError, match=named):
@@ -249,15 +245,17 @@ def test_a_consumer_that_is_stopped_is_named_with_its_state(
     child.send(signal.SIGCONT)
 
 
-def test_a_commit_that_is_lost_is_an_error_that_says_so(bus_dir: Path, broker: Broker):
-    limited_topic(bus_dir, max_lag_records=3)
-    with reader(bus_dir) as consumer, sender(bus_dir) as producer:
+def test_a_commit_that_is_lost_is_an_error_that_says_so(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_records=3)
+    with reader(shared_bus) as consumer, sender(shared_bus) as producer:
         assert fill(producer) == 3
         commit(consumer, 1)
-        overwrite_commits(bus_dir)
+        overwrite_commits(shared_bus)
         with pytest.raises(CorruptSegmentError, match="reset-offsets"):
             producer.send("t", b"")
-    with Admin(bus_dir) as admin:
+        [row] = status(shared_bus)["lag"]
+        assert "reset-offsets" in row["reader"]
+    with Admin(shared_bus) as admin:
         admin.alter_group_offsets("g", {T0: 2})
 
 

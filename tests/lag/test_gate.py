@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.broker import Broker
 from bus.client import Client
 from bus.lag import NOWHERE, GroupLag, Skipped, first_forbidden, records_between
 from bus.lag_bytes import Behind
@@ -25,15 +24,15 @@ def gate_of(client: Client) -> LagGate:
 
 
 def test_a_commit_that_moves_back_while_the_words_are_written_counts(
-    bus_dir: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    shared_bus: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    limited_topic(bus_dir, max_lag_records=10)
+    limited_topic(shared_bus, max_lag_records=10)
     with (
-        sender(bus_dir) as producer,
-        Client.connect(bus_dir, role=ROLE_ADMIN, client_id="test") as client,
+        sender(shared_bus) as producer,
+        Client.connect(shared_bus, role=ROLE_ADMIN, client_id="test") as client,
     ):
         producer.send_many("t", [b""] * 100)
-        with reader(bus_dir) as consumer:
+        with reader(shared_bus) as consumer:
             commit(consumer, 100)
             gate = gate_of(client)
             write, moves = gate._write, [40, 60]
@@ -50,19 +49,19 @@ def test_a_commit_that_moves_back_while_the_words_are_written_counts(
 
 
 def test_a_limit_that_changes_while_the_words_are_written_counts(
-    bus_dir: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    shared_bus: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    limited_topic(bus_dir, max_lag_records=1000)
+    limited_topic(shared_bus, max_lag_records=1000)
     with (
-        reader(bus_dir),
-        Client.connect(bus_dir, role=ROLE_ADMIN, client_id="test") as client,
+        reader(shared_bus),
+        Client.connect(shared_bus, role=ROLE_ADMIN, client_id="test") as client,
     ):
         gate = gate_of(client)
         write, limits = gate._write, [10]
 
         def write_late(found: object) -> None:
             if limits:
-                alter(bus_dir, max_lag_records=limits.pop())
+                alter(shared_bus, max_lag_records=limits.pop())
             write(found)  # type: ignore[arg-type]
 
         monkeypatch.setattr(gate, "_write", write_late)

@@ -48,13 +48,11 @@ def test_a_gate_that_was_opened_is_found_closed_and_counted(
         assert fill(producer) == 1
 
 
-def test_a_place_that_was_moved_away_counts_again_after_a_round_of_the_guard(
-    bus_dir: Path, broker: Broker
-):
-    limited_topic(bus_dir, max_lag_bytes=1000)
-    with reader(bus_dir), sender(bus_dir) as producer:
+def test_a_place_that_was_moved_away_counts_again_after_a_round_of_the_guard(shared_bus: Path):
+    limited_topic(shared_bus, max_lag_bytes=1000)
+    with reader(shared_bus), sender(shared_bus) as producer:
         fill(producer)
-        overwrite(bus_dir, _EVERYTHING, _EVERYTHING, 0)
+        overwrite(shared_bus, _EVERYTHING, _EVERYTHING, 0)
 
         def is_refused() -> bool:
             try:
@@ -66,14 +64,14 @@ def test_a_place_that_was_moved_away_counts_again_after_a_round_of_the_guard(
         eventually(is_refused, what="the guard has closed the gate")
 
 
-def test_random_words_stop_nobody_for_good_and_lose_nothing(bus_dir: Path, broker: Broker):
+def test_random_words_stop_nobody_for_good_and_lose_nothing(shared_bus: Path):
     chance = random.Random(5)
-    limited_topic(bus_dir, max_lag_records=LIMIT)
+    limited_topic(shared_bus, max_lag_records=LIMIT)
     sent = 0
-    with reader(bus_dir) as consumer, sender(bus_dir, 60_000) as producer:
+    with reader(shared_bus) as consumer, sender(shared_bus, 60_000) as producer:
         for _ in range(20):
             words = [chance.choice([0, 1, chance.getrandbits(64), _EVERYTHING]) for _ in range(3)]
-            overwrite(bus_dir, *words)
+            overwrite(shared_bus, *words)
             waiting = Blocked(producer, 2)
             while waiting.is_alive() or consumer.lag()[consumer.assignment().copy().pop()]:
                 sent += sum(map(len, consumer.poll(timeout_ms=50).values()))

@@ -9,7 +9,6 @@ import pytest
 
 import bus
 from bus.admin import Admin
-from bus.broker import Broker
 from bus.errors import BackpressureError
 from bus.structs import TopicPartition
 from tests.children import Fork, Report
@@ -59,15 +58,15 @@ def send(producer: bus.Producer, count: int) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_any_order_of_sends_commits_and_limits_takes_what_the_model_takes(
-    bus_dir: Path, broker: Broker, seed: int
+    shared_bus: Path, seed: int
 ):
     chance = random.Random(seed)
     durability = chance.choice(["memory", "replicated"])
-    limited_topic(bus_dir, groups="a,b", durability=durability)
+    limited_topic(shared_bus, groups="a,b", durability=durability)
     model = Model()
     with ExitStack() as stack:
-        groups = {name: stack.enter_context(reader(bus_dir, name)) for name in model.commits}
-        producers = [stack.enter_context(sender(bus_dir)) for _ in range(2)]
+        groups = {name: stack.enter_context(reader(shared_bus, name)) for name in model.commits}
+        producers = [stack.enter_context(sender(shared_bus)) for _ in range(2)]
         for step in range(STEPS):
             action = chance.choice(["send", "send", "commit", "commit", "back", "limit"])
             group = chance.choice("ab")
@@ -79,7 +78,7 @@ def test_any_order_of_sends_commits_and_limits_takes_what_the_model_takes(
             elif action == "limit" and chance.random() < 0.4:
                 model.records = chance.choice([None, 1, 50, 1000])
                 model.bytes = chance.choice([None, 1, 50 * FRAME_BYTES, 999 * FRAME_BYTES + 1])
-                alter(bus_dir, max_lag_records=model.records, max_lag_bytes=model.bytes)
+                alter(shared_bus, max_lag_records=model.records, max_lag_bytes=model.bytes)
             elif action == "commit" or chance.random() < 0.2:
                 low = model.commits[group] if action == "commit" else 0
                 offset = chance.randint(low, model.end)
@@ -88,14 +87,12 @@ def test_any_order_of_sends_commits_and_limits_takes_what_the_model_takes(
     assert model.end > 0
 
 
-def test_producers_that_race_never_leave_more_behind_than_the_limit(
-    bus_dir: Path, broker: Broker, fork: Fork
-):
+def test_producers_that_race_never_leave_more_behind_than_the_limit(shared_bus: Path, fork: Fork):
     limit, total = 200, 6_000
-    limited_topic(bus_dir, max_lag_records=limit)
+    limited_topic(shared_bus, max_lag_records=limit)
 
     def send_much(report: Report) -> None:
-        with sender(bus_dir, 60_000) as producer:
+        with sender(shared_bus, 60_000) as producer:
             for number in range(total // 30):
                 producer.send_many("t", [VALUE] * 10)
                 report(number)
@@ -104,14 +101,14 @@ def test_producers_that_race_never_leave_more_behind_than_the_limit(
     over = threading.Event()
 
     def watch() -> None:
-        with Admin(bus_dir) as admin:
+        with Admin(shared_bus) as admin:
             while not over.is_set():
                 end = admin.describe_topics(["t"])[0]["partitions"][0]["log_end_offset"]
-                if end - committed(bus_dir) > limit:  # looked at later, so it can only be less
+                if end - committed(shared_bus) > limit:  # looked at later, so it can only be less
                     exceeded.append(end)
 
     chance = random.Random(7)
-    with reader(bus_dir) as consumer:
+    with reader(shared_bus) as consumer:
         children = [fork(send_much) for _ in range(3)]
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -121,7 +118,7 @@ def test_producers_that_race_never_leave_more_behind_than_the_limit(
                 most = chance.choice([1, 20, 150])
                 seen += sum(map(len, consumer.poll(timeout_ms=2000, max_records=most).values()))
                 consumer.commit()
-                assert consumer.highwater(T0) - committed(bus_dir) <= limit
+                assert consumer.highwater(T0) - committed(shared_bus) <= limit
         finally:
             over.set()
             watcher.join()
