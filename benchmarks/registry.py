@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.scenarios import (
+    arrays,
     batches,
     durable,
     failover,
@@ -34,6 +35,7 @@ SCENARIOS: tuple[Scenario, ...] = tuple(
     for module in (
         throughput,
         batches,
+        arrays,
         producers,
         roundtrip,
         durable,

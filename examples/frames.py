@@ -2,10 +2,12 @@
 
     python examples/frames.py [DIR]
 
-A camera process sends frames to a topic that lives in memory only. The viewer wraps each record as
-an array with numpy.frombuffer(record): the pixels are where the camera's process has put them. An
-array keeps its segment of the log from being recycled for as long as it is held, so hold few. The
-viewer subscribes before the camera starts, so the log waits for it and no frame is lost.
+A camera process sends frames to a topic that lives in memory only: value_serializer="numpy" copies
+each one into the log, with its shape and dtype. The viewer's value_deserializer="numpy" copies
+nothing: the pixels are where the camera's process has put them, at a multiple of 64, and read-only.
+To change them, take frame.copy(). An array keeps its segment of the log from being recycled for as
+long as it is held, so hold few. The viewer subscribes before the camera starts, so the log waits
+for it and no frame is lost.
 
 Needs numpy. DIR is a directory for the bus in which no broker runs; without it, a temporary one.
 """
@@ -24,10 +26,9 @@ SHAPE = (480, 640, 3)  # height, width, colours: 921,600 bytes a frame
 
 def camera(directory: str) -> None:
     """Sends frames; all pixels of a frame have its number as their value."""
-    with bus.Producer(directory, client_id="camera") as producer:
+    with bus.Producer(directory, client_id="camera", value_serializer="numpy") as producer:
         for number in range(FRAMES):
-            frame = numpy.full(SHAPE, number, dtype=numpy.uint8)
-            producer.send("frames", frame.reshape(-1))
+            producer.send("frames", numpy.full(SHAPE, number, dtype=numpy.uint8))
 
 
 def main(directory: str) -> None:
@@ -39,7 +40,11 @@ def main(directory: str) -> None:
                 memory = {"durability": "memory"}
                 admin.create_topics([bus.NewTopic("frames", topic_configs=memory)])
         with bus.Consumer(
-            "frames", bootstrap_servers=directory, client_id="viewer", consumer_timeout_ms=20_000
+            "frames",
+            bootstrap_servers=directory,
+            client_id="viewer",
+            value_deserializer="numpy",
+            consumer_timeout_ms=20_000,
         ) as consumer:
             process = context.Process(target=camera, args=(directory,))
             process.start()
@@ -54,11 +59,9 @@ def view(consumer: bus.Consumer) -> int:
     """Look at frames until all have come; how many were what they should be."""
     seen = 0
     for record in consumer:
-        # Before Python 3.12 no type says "has a buffer", so numpy's annotations refuse a record.
-        pixels = numpy.frombuffer(record, dtype=numpy.uint8)  # type: ignore[call-overload]
-        frame = pixels.reshape(SHAPE)
+        frame = record.value
         in_place = not frame.flags.owndata and not frame.flags.writeable
-        if in_place and int(frame.min()) == int(frame.max()) == seen:
+        if in_place and frame.shape == SHAPE and int(frame.min()) == int(frame.max()) == seen:
             seen += 1
         if seen == FRAMES:
             break

@@ -28,6 +28,18 @@ def produce(directory: str) -> int:
         return metadata.offset + len(partitions)
 
 
+def produce_arrays(directory: str) -> None:
+    """Formats by name, by object and by function; several buffers as one value."""
+    with bus.Producer(directory, value_serializer="numpy", key_serializer=str.encode) as producer:
+        producer.send("t", [1, 2], key="key")
+    with bus.Producer(directory, value_serializer=bus.serializers.Pickle()) as producer:
+        producer.send("t", bus.Parts([b"header", bytearray(8)], align=8))
+    with bus.Consumer(
+        "t", value_deserializer=bus.serializers.Json(), key_deserializer=bytes.decode
+    ):
+        pass
+
+
 def consume(directory: str) -> int:
     """Polling, iterating, seeking and committing."""
     total = 0
