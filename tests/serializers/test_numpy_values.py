@@ -104,6 +104,7 @@ def test_an_array_on_disk_is_an_array(tmp_path: Any) -> None:
         numpy.ma.masked_array([1, 2], [True, False]),
         numpy.rec.array([(1, 2)], dtype=[("a", int), ("b", int)]),
         numpy.array([object()]),
+        numpy.array(["text"], numpy.dtypes.StringDType()),
         numpy.zeros(1, [("a", object)]),
     ],
     ids=lambda value: type(value).__name__,
