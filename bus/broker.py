@@ -38,11 +38,16 @@ class Broker:
         *,
         hot_dir: str | os.PathLike[str] | None = None,
         config: BrokerConfig | None = None,
+        log_file: bool = False,
     ) -> None:
-        """Nothing is started yet. `hot_dir` overrides where the hot log lives."""
+        """Nothing is started yet. `hot_dir` overrides where the hot log lives.
+
+        `log_file`: the broker logs to broker.log in the directory instead of to stderr.
+        """
         self.path = resolve_address(path)
         self._hot_dir = None if hot_dir is None else Path(hot_dir).absolute()
         self._config = config or BrokerConfig()
+        self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._owner_fd = -1
         self._epoch = 0
@@ -128,6 +133,8 @@ class Broker:
     def _command(self, ready_fd: int, owner_fd: int) -> list[str]:
         command = [sys.executable, "-P", "-m", "bus.supervisor", str(self.path)]
         command += ["--ready-fd", str(ready_fd), "--owner-fd", str(owner_fd)]
+        if self._log_file:
+            command.append("--log-file")
         if self._config != BrokerConfig():
             command += ["--config", json.dumps(self._config.to_json())]
         return command + (["--hot-dir", str(self._hot_dir)] if self._hot_dir else [])

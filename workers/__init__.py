@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workers import errors as errors
+    from workers.executor import Executor as Executor
     from workers.observer import Observer as Observer
     from workers.supervisor import Supervisor as Supervisor
 
 _WHERE = {
+    "Executor": "workers.executor",
     "Observer": "workers.observer",
     "Supervisor": "workers.supervisor",
 }

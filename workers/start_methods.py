@@ -82,6 +82,15 @@ def _search_path() -> list[str]:
     return [entry or os.getcwd() for entry in sys.path]
 
 
+def refuse_fork(start_method: str) -> None:
+    """Raises StartMethodError for "fork": whoever asks has threads of its own."""
+    if start_method == FORK:
+        raise StartMethodError(
+            "start_method='fork' would copy a process with threads, and the locks that they hold;"
+            " use 'forkserver' or 'spawn'"
+        )
+
+
 def refuse_threads() -> None:
     """Raises StartMethodError if this process may not fork: it has other threads, of any kind."""
     threads = len(list(Path("/proc/self/task").iterdir()))

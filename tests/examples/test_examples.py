@@ -13,6 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PRINTS = {
     "fan_out": ["audit: 1000 orders by one member", "billing: 1000 orders"],
     "frames": ["100 frames of 640 x 480 pixels"],
+    "parameter_sweep": ["(10, 90) was not tried: signal 9", "the best of 6 pairs is"],
     "pipeline": ["6000 words in 1000 lines"],
     "quickstart": ["hello"],
     "replay": [

@@ -1,0 +1,88 @@
+"""A task or a result as the value of a record: a head, a function, a pickle and its buffers.
+
+    offset  0      4           8         12     20
+            | kind | function: | buffers | task | lengths of all parts: 8 bytes each, if buffers | …
+            |      | bytes     |         |      |
+            … without buffers: the function's pickle, then the pickle
+            … with buffers: both, and each buffer, on multiples of 64
+
+Little-endian. Buffers are what pickle 5 hands out of band: arrays are copied once, into the log.
+"""
+
+import pickle
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from bus import Parts
+
+ALIGN: Final = 64
+PROTOCOL: Final = 5
+#: Up to here a value is copied out of the log, which costs less than a view of it.
+SMALL_BYTES: Final = 4096
+_HEAD: Final = struct.Struct("<B3xIIQ")
+
+
+class Kind(IntEnum):
+    """What an envelope holds."""
+
+    TASK = 1
+    #: a task's result
+    VALUE = 2
+    #: the exception that it raised, as workers/remote.py writes it
+    ERROR = 3
+    #: the pickle of the error of a task whose worker died
+    DIED = 4
+
+
+class Envelope(NamedTuple):
+    """An envelope that was opened; nothing is unpickled yet."""
+
+    kind: int
+    task: int
+    function: bytes
+    stream: "bytes | memoryview"
+    buffers: Sequence["memoryview | bytearray"] = ()
+
+    def load(self) -> Any:
+        """The object that was pickled. Raises whatever unpickling raises."""
+        return pickle.loads(self.stream, buffers=self.buffers)
+
+    def copied(self) -> "Envelope":
+        """With buffers that may be written to, and need the log no more."""
+        return self._replace(buffers=[bytearray(buffer) for buffer in self.buffers])
+
+
+def seal(kind: Kind, task: int, value: Any, function: bytes = b"") -> "bytes | Parts":
+    """Pickles a value. Raises whatever pickling raises."""
+    buffers: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffers.append)
+    if not buffers:
+        return _HEAD.pack(kind, len(function), 0, task) + function + stream
+    parts: list[Any] = [function, stream, *(buffer.raw() for buffer in buffers)]
+    lengths = [memoryview(part).nbytes for part in parts]
+    head = _HEAD.pack(kind, len(function), len(buffers), task)
+    return Parts([head + struct.pack(f"<{len(parts)}Q", *lengths), *parts], align=ALIGN)
+
+
+def seal_bytes(kind: Kind, task: int, data: bytes) -> bytes:
+    """For what is bytes already."""
+    return _HEAD.pack(kind, 0, 0, task) + data
+
+
+def unseal(data: "bytes | memoryview") -> Envelope:
+    """Opens what `seal` made; its buffers are read-only views of `data`."""
+    kind, function_bytes, count, task = _HEAD.unpack_from(data)
+    begin = _HEAD.size
+    if not count:
+        end = begin + function_bytes
+        return Envelope(kind, task, bytes(data[begin:end]), data[end:])
+    lengths = struct.unpack_from(f"<{count + 2}Q", data, begin)
+    end = begin + 8 * len(lengths)
+    view, found = memoryview(data).toreadonly(), []
+    for length in lengths:
+        begin = -(-end // ALIGN) * ALIGN
+        end = begin + length
+        found.append(view[begin:end])
+    return Envelope(kind, task, bytes(found[0]), found[1], found[2:])

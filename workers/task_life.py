@@ -1,0 +1,239 @@
+"""The life of an executor's worker: claim tasks, run them, put results into the log.
+
+    poll ─► for each: begin (tickets) ─► run ─► send the result ─► done (tickets) ─► ack all
+
+The result is in the log before the task is done, and both before it is acknowledged: a worker that
+dies leaves tasks that nobody has begun with, which others run; tasks that are done, which others
+acknowledge; and the one that it had in hand, which fails or is begun again.
+"""
+
+import logging
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from bus import ConsumerRecord, Producer, ShareConsumer
+from bus.errors import ClosedError
+from workers.envelope import SMALL_BYTES, Envelope, Kind, seal, seal_bytes, unseal
+from workers.errors import TaskInterrupted, WorkerDied
+from workers.exits import Cause
+from workers.layout import Word
+from workers.post import Post
+from workers.prefetch import Prefetch
+from workers.remote import ToldException
+from workers.tickets import DONE, Tickets
+from workers.verdicts import wait_for
+
+logger = logging.getLogger(__name__)
+
+#: The longest sleep without a task; what ends a worker wakes it.
+POLL_MS: Final = 10_000.0
+#: Tasks that were claimed together are given back if the one before them takes so long.
+HELD_S: Final = 0.01
+#: On the board all tasks of an executor are of topic 0, which is its only one.
+_TOPIC: Final = 0
+_FOREVER_MS: Final = 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where the tasks of an executor come from, and where results go to."""
+
+    address: str
+    tasks: str
+    results: str
+    group: str
+    tickets: str
+    retries: int
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+
+    def __call__(self, post: Post) -> None:
+        """The life of a worker."""
+        TaskLife(self, post).run()
+
+
+@lru_cache(maxsize=256)
+def _function(pickled: bytes) -> Callable[..., Any]:
+    found: Callable[..., Any] = pickle.loads(pickled)
+    return found
+
+
+class TaskLife:
+    """One worker."""
+
+    def __init__(self, workplace: Workplace, post: Post) -> None:
+        self._place = workplace
+        self._post = post
+        self._tickets = Tickets.open(workplace.tickets)
+        self._rest: deque[ConsumerRecord] = deque()
+        self._prefetch = Prefetch()
+        self._begun = 0
+        self._polling = False
+        self._batch_since_s = 0.0
+        self._busy = threading.Event()
+
+    def run(self) -> None:
+        """Until the drain."""
+        place, post = self._place, self._post
+        since = time.monotonic_ns()
+        if place.initializer is not None:
+            place.initializer(*place.initargs)
+        took = time.monotonic_ns() - since
+        with (
+            Producer(place.address, acks=1, max_block_ms=_FOREVER_MS, autostart=False) as producer,
+            ShareConsumer(
+                place.tasks,
+                bootstrap_servers=place.address,
+                group_id=place.group,
+                check_crcs=False,
+                autostart=False,
+            ) as consumer,
+        ):
+            self._producer, self._consumer = producer, consumer
+            threading.Thread(target=self._give_back, name="give-back", daemon=True).start()
+            post.on_drain = self._on_drain
+            post.ready(took)
+            while not post.draining and not self._is_worn():
+                self._work()
+            post.wait_draining(threading.TIMEOUT_MAX)
+
+    def _is_worn(self) -> bool:
+        """Begins with nothing more: a successor is on its way, or will be asked for."""
+        most = self._post.max_tasks
+        if most is None or self._begun < most:
+            return False
+        self._post.worn(f"{self._begun} tasks")
+        return True
+
+    def _on_drain(self) -> None:
+        if self._polling:
+            self._consumer.close()  # what it may have claimed goes back
+
+    # ------------------------------------------------------------------ a batch
+
+    def _work(self) -> None:
+        most = self._prefetch.count()
+        if self._post.max_tasks is not None:
+            most = min(most, self._post.max_tasks - self._begun)
+        self._polling = True
+        try:
+            found = self._consumer.poll(POLL_MS, max_records=most)
+        except ClosedError:
+            if not self._post.draining:
+                raise
+        self._polling = False
+        if self._post.draining:
+            return
+        for records in found.values():
+            self._run_batch(records)
+
+    def _run_batch(self, records: list[ConsumerRecord]) -> None:
+        since = time.monotonic()
+        if len(records) == 1:
+            self._serve(records[0])
+            self._consumer.ack(records[0])
+            self._prefetch.took((time.monotonic() - since) * 1e9)
+            return
+        self._batch_since_s = since
+        self._rest.extend(records)
+        if not self._busy.is_set():
+            self._busy.set()
+        done = self._run_rest()
+        self._batch_since_s = 0.0
+        self._consumer.ack(*done)
+        self._prefetch.took((time.monotonic() - since) * 1e9 / max(1, len(done)))
+
+    def _run_rest(self) -> list[ConsumerRecord]:
+        done: list[ConsumerRecord] = []
+        while not self._post.draining:
+            try:
+                record = self._rest.popleft()
+            except IndexError:
+                return done  # all are done, or were given back
+            self._serve(record)
+            done.append(record)
+        self._release_rest()
+        return done
+
+    def _release_rest(self) -> None:
+        while True:
+            try:
+                record = self._rest.pop()
+            except IndexError:
+                return
+            self._consumer.release(record)
+
+    def _give_back(self) -> None:
+        """In a thread of its own: no task waits for a long one that was claimed before it."""
+        while self._busy.wait():
+            time.sleep(HELD_S)
+            since = self._batch_since_s
+            if not since:
+                self._busy.clear()
+                if self._batch_since_s:  # began as it was cleared
+                    self._busy.set()
+            elif time.monotonic() - since >= HELD_S:
+                self._release_rest()
+
+    # ------------------------------------------------------------------ a task
+
+    def _serve(self, record: ConsumerRecord) -> None:
+        small = record.serialized_value_size <= SMALL_BYTES
+        envelope = unseal(record.value if small else record.view())
+        task, tickets = envelope.task, self._tickets
+        times = tickets.begun(task)
+        if times == DONE:
+            return  # its last worker died before it could acknowledge it
+        if times > self._place.retries:
+            self._send(seal(Kind.DIED, task, self._death(record, times)))
+            tickets.done(task)
+            return
+        if not tickets.begin(task, times + 1):
+            return
+        self._begun += 1
+        block = self._post.block
+        block.begin(0, _TOPIC, record.partition, record.offset, time.monotonic_ns(), 0)
+        self._answer(envelope)
+        tickets.done(task)
+        block.end(0, Word.DONE)
+
+    def _answer(self, envelope: Envelope) -> None:
+        """Runs the task and sends its result; if that cannot be sent, the error that says why."""
+        task, post = envelope.task, self._post
+        try:
+            post.is_interruptible = True
+            try:
+                function = _function(envelope.function)
+                arguments, keywords = envelope.load()
+                value = function(*arguments, **keywords)
+            finally:
+                post.is_interruptible = False
+            self._send(seal(Kind.VALUE, task, value))
+        except TaskInterrupted:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's
+            self._send(seal_bytes(Kind.ERROR, task, ToldException.of(error).to_bytes()))
+
+    def _send(self, value: Any) -> None:
+        self._producer.send(self._place.results, value)
+
+    def _death(self, record: ConsumerRecord, times: int) -> WorkerDied:
+        """How the last worker died that had the task, as its supervisor judged."""
+        board = self._post.board
+        last = wait_for(board, times, _TOPIC, record.partition, record.offset).last
+        tries = "" if times == 1 else f", as {times - 1} before it"
+        if last is None:
+            return WorkerDied(f"the worker process ended while it ran the task{tries}")
+        return WorkerDied(
+            f"{last} while it ran the task{tries}",
+            pid=last.pid,
+            exit_code=last.code,
+            signal=last.signal,
+            out_of_memory=last.cause is Cause.OOM,
+        )
