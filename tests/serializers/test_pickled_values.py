@@ -92,7 +92,9 @@ class Unloadable:
 
 
 def test_a_value_that_no_pickle_serializer_wrote_is_never_unpickled() -> None:
-    for data in (b"", b"text", pickle.dumps([1]), MAGIC, MAGIC + b"\x02" + bytes(100)):
+    good = bytes(stored(FORMAT.serialize([1])))
+    others = [good.replace(MAGIC, b"BUSQ"), good.replace(MAGIC + b"\x01", MAGIC + b"\x02")]
+    for data in (b"", b"text", pickle.dumps([1]), MAGIC, *others):
         with pytest.raises(SerializationError, match="was not written by Pickle"):
             FORMAT.deserialize(placed(data))
 
