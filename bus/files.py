@@ -293,7 +293,7 @@ def read_json(dir_fd: int, name: str, *, links_max: int = 1) -> dict[str, Any] |
         return None
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets within brackets
         raise CorruptSegmentError(f"{_what(name, dir_fd)} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise CorruptSegmentError(f"{_what(name, dir_fd)} holds {type(value).__name__}, no object")

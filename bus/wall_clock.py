@@ -154,7 +154,7 @@ def _load(directory: BusDirectory) -> View | None:
         times = (view.offset_ns, view.suspected_ns or 0, view.since_ns)
         if not all(isinstance(one, int) for one in times):
             raise TypeError("its times are no numbers")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         logger.warning("%s says nothing that can be used (%s); it is a cache", CLOCK_FILE, error)
         return None
     return view

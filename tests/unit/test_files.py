@@ -157,7 +157,7 @@ def test_a_missing_file_reads_as_none(root):
     assert files.read_json(fd, "f") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"7"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"7", b"[" * 100_000])
 def test_json_that_is_no_object_is_corrupt(root, content):
     path, fd = root
     (path / "f").write_bytes(content)

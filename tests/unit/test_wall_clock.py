@@ -109,6 +109,7 @@ def test_after_a_boot_the_clock_is_believed_as_it_is(directory: BusDirectory) ->
         b"{}",
         b'{"boot_id": "BOOT", "offset_ns": "x", "since_ns": 0}',
         b"\xff",
+        b"[" * 100_000,
     ],
 )
 def test_a_file_that_says_nothing_is_no_error(directory: BusDirectory, content: bytes) -> None:
