@@ -4,6 +4,7 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ class Victim:
         self._chance = chance
         self._changed: list[tuple[int, int]] = []
         self._resized = False
+
+    @cached_property
+    def frames(self) -> list[int]:
+        """Where its frames stand, if it is a segment."""
+        return frames_of(self.bytes)
+
+    @cached_property
+    def used(self) -> list[int]:
+        """Positions of 64 bytes that say something."""
+        return [at for at in range(0, len(self.bytes), 64) if any(self.bytes[at : at + 64])]
 
     def put(self, at: int, data: bytes) -> None:
         data = data[: max(len(self.bytes) - at, 0)]
@@ -81,7 +92,7 @@ def frames_of(data: bytes) -> list[int]:
 
 def segment(victim: Victim, chance: random.Random) -> None:
     """Header, index or a frame; mended half the time."""
-    frames = frames_of(victim.bytes)
+    frames = victim.frames
     for _ in range(chance.randrange(1, 4)):
         kind = chance.randrange(4)
         if kind == 0:
@@ -115,9 +126,12 @@ def mend_frame(victim: Victim, at: int) -> None:
 
 def table(victim: Victim, chance: random.Random) -> None:
     """Words of a table that is read without a checksum: mostly where there is something."""
-    used = [at for at in range(0, len(victim.bytes), 64) if any(victim.bytes[at : at + 64])]
     for _ in range(chance.randrange(1, 6)):
-        at = chance.choice(used) if chance.random() < 0.8 else chance.randrange(len(victim.bytes))
+        at = (
+            chance.choice(victim.used)
+            if chance.random() < 0.8
+            else chance.randrange(len(victim.bytes))
+        )
         victim.word(at, at + 64)
 
 
