@@ -196,7 +196,7 @@ class Consumer(PositionedConsumer):
 
     def _coordinate(self) -> None:
         """Do what is due, and tell the native core what to read now."""
-        if self._fetcher.client.moving:
+        if self._must_move:
             self._follow_move()
         fetcher = self._fetcher
         try:

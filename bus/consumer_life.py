@@ -33,6 +33,10 @@ class AnyFetcher(Protocol):
     def readers(self) -> Mapping[TopicPartition, Any]:
         """What is read."""
 
+    @property
+    def resume_at(self) -> Mapping[TopicPartition, int]:
+        """Where reading goes on after a move, of what is not read again yet."""
+
     def follow_subscription(self) -> None:
         """The subscription has changed."""
 
@@ -68,6 +72,8 @@ class ConsumerLife(ConsumerCore, Generic[F]):
     def __init__(self) -> None:
         self._closed = False
         self._shutting = threading.Lock()
+        #: while the bus moves: where the old one was read
+        self._leaving_at: dict[TopicPartition, int] | None = None
 
     def _make_fetcher(self, client: Client, resume_at: dict[TopicPartition, int]) -> F:
         """One that reads nothing yet, and goes on there, unless more was committed since."""
@@ -106,18 +112,28 @@ class ConsumerLife(ConsumerCore, Generic[F]):
         old.client.ensure()
         self._succeed(old, {})
 
+    @property
+    def _must_move(self) -> bool:
+        return self._leaving_at is not None or self._fetcher.client.moving
+
     def _follow_move(self) -> None:
-        """The bus goes on in another hot directory: attach there, and go on where we were."""
+        """The bus goes on in another hot directory: attach there, and go on where we were.
+
+        An error on the way leaves it to the next call, from the same positions.
+        """
         old = self._fetcher
-        positions = {tp: reader.offset for tp, reader in old.readers.items()}
+        if self._leaving_at is None:
+            read = {tp: reader.offset for tp, reader in old.readers.items()}
+            self._leaving_at = {**old.resume_at, **read}
         follow_move(old.client, MOVE_TIMEOUT_S)
-        self._succeed(old, positions)
+        self._succeed(old, self._leaving_at)
 
     def _succeed(self, old: F, resume_at: dict[TopicPartition, int]) -> None:
         old.abandon()
         fetcher = self._make_fetcher(old.client, resume_at)
         fetcher.subscription = old.subscription
         self._begin(fetcher)
+        self._leaving_at = None
         fetcher.follow_subscription()
 
     def _close(self) -> None:

@@ -390,9 +390,9 @@ class Fetcher:
             del self._lease
 
     def abandon(self) -> None:
-        """In a forked child: forget the parent's readers and membership; touch nothing shared."""
+        """In a forked child, or after a move: forget readers and membership; touch nothing shared."""
         self.readers = {}
         self._unplaced = set()
         self._lease.pass_on()
         if self.session is not None:
-            self.session.close()
+            self.session.close(leave=False)

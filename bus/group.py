@@ -212,11 +212,13 @@ class GroupMembership:
                 self._tables.ring_all_but(self._me)
         self._forget()
 
-    def close(self) -> None:
-        """Leave and close the files. Idempotent."""
+    def close(self, *, leave: bool = True) -> None:
+        """Leave and close the files. Idempotent. Not to `leave` touches nothing that is shared."""
         try:
-            self.leave()
+            if leave:
+                self.leave()
         finally:
+            self._forget()
             self._tables.close()
 
     def _forget(self) -> None:
@@ -324,13 +326,11 @@ class GroupMembership:
         A running broker does this at once when a client's socket closes. Looks without the mutex
         first, so that it costs a system call a member and disturbs nobody.
         """
-        dead = [
-            m for m in self._members.members() if self._tables.death(m.client, m.client_generation)
-        ]
-        if not dead:
+        death = self._tables.death
+        if not any(death(one.client, one.client_generation) for one in self._members.members()):
             return 0
         with self._members.locked(self.patience.wait_ms):
-            count = self._members.remove_dead(self._tables.death)
+            count = self._members.remove_dead(death)
         self._tables.ring_all_but(self._me)
         return count
 
@@ -382,9 +382,8 @@ class GroupMembership:
         member = self._members.member(self._me.slot)
         if member is None or member.id != self._me:
             return None
-        return (
-            member if (member.client, member.client_generation) == self._tables.client_key else None
-        )
+        key = member.client, member.client_generation
+        return member if key == self._tables.client_key else None
 
     def _still_member(self) -> Member:
         """This member under the mutex. Raises UnknownMemberIdError if it was removed."""

@@ -121,9 +121,9 @@ class GuestMembership:
         if self.joined and self._connection == self._client.connections:
             self._call("group_leave")
 
-    def close(self) -> None:
-        """Leave."""
-        if not self._client.stale and not self._client.closed:
+    def close(self, *, leave: bool = True) -> None:
+        """Leave, unless it is told not to."""
+        if leave and not self._client.stale and not self._client.closed:
             self.leave()
 
 

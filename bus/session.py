@@ -176,6 +176,6 @@ class GroupSession:
         """Stop being a member; offsets can still be committed if nobody else is one."""
         self.membership.leave()
 
-    def close(self) -> None:
-        """Leave and let go of the tables."""
-        self.membership.close()
+    def close(self, *, leave: bool = True) -> None:
+        """Leave and let go of the tables; not to `leave` touches nothing that is shared."""
+        self.membership.close(leave=leave)

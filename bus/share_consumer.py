@@ -192,7 +192,7 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
 
     def _coordinate(self) -> None:
         """Do what is due, and tell the native core what to claim from now."""
-        if self._fetcher.client.moving:
+        if self._must_move:
             self._follow_move()
         fetcher = self._fetcher
         try:

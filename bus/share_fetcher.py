@@ -66,6 +66,8 @@ class ShareFetcher:
         self.client = client
         self.subscription = Subscription()
         self.readers: dict[TopicPartition, ShareReader] = {}
+        #: always empty: the ack tables say what is to be read
+        self.resume_at: dict[TopicPartition, int] = {}
         self.catalog_seen = -1
         self._options = options
         self._positions = Positions(client)
@@ -191,7 +193,7 @@ class ShareFetcher:
         """In a forked child, or after a move: forget the readers; touch nothing shared."""
         self.readers = {}
         self._lease.pass_on()
-        self._session.close()
+        self._session.close(leave=False)
 
     def figures(self) -> dict[TopicPartition, dict[str, Any]]:
         """Counters of each ack table."""

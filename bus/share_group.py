@@ -99,11 +99,14 @@ class ShareSession:
             )
         )
 
-    def close(self) -> None:
-        """Leave, and close the files. Idempotent; a forked child only forgets."""
+    def close(self, *, leave: bool = True) -> None:
+        """Leave, and close the files. Idempotent; a forked child only forgets.
+
+        Not to `leave` touches nothing that is shared: of a bus that has moved nothing is believed.
+        """
         me, self._me = self._me, None
         try:
-            if me is not None and self._pid == os.getpid():
+            if leave and me is not None and self._pid == os.getpid():
                 with self._members.locked():
                     member = self._members.member(me.slot)
                     if member is not None and member.id == me:

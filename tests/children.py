@@ -47,6 +47,10 @@ class Child:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
+    def has_news(self) -> bool:
+        """True if `next` would not wait."""
+        return b"\n" in self._buffer or is_readable(self._reader, 0.0)
+
     def rest(self) -> list[Any]:
         """Everything that the child still reports until it ends."""
         while data := os.read(self._reader, 1 << 16):

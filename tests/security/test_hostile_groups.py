@@ -1,0 +1,174 @@
+"""Random bytes over the tables of a group: nobody reads or commits for another one, none is lost.
+
+The members table lies in the hot directory and is mapped by every member; committed offsets do not:
+they are written with pwrite, and no stray store reaches them.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bus
+from bus.directory import BusDirectory
+from bus.errors import BusError
+from bus.native.core import LAYOUT
+from tests.children import Fork, Report
+from tests.security.scribbler import scribble
+from tests.waiting import eventually
+
+PARTITIONS = 4
+RECORDS = 60
+T = [bus.TopicPartition("t", number) for number in range(PARTITIONS)]
+
+
+def member(path: Path) -> bus.Consumer:
+    return bus.Consumer(
+        "t",
+        bootstrap_servers=path,
+        group_id="g",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+
+
+def read_and_commit(path: Path) -> Callable[[Report], None]:
+    """An honest member: reports each value, with its partition, and the errors that it met."""
+
+    def live(report: Report) -> None:
+        with member(path) as consumer:
+            while os.getppid() != 1:
+                try:
+                    for partition, records in consumer.poll(timeout_ms=50).items():
+                        report({partition.partition: [one.value.decode() for one in records]})
+                    consumer.commit()
+                except BusError as error:
+                    report({"error": f"{type(error).__name__}: {error}"})
+
+    return live
+
+
+def join_and_scribble(path: Path, seed: int) -> Callable[[Report], None]:
+    """A member that owns something, and then spoils all it has mapped, again and again."""
+
+    def live(report: Report) -> None:
+        consumer = member(path)
+        eventually(lambda: consumer.poll(timeout_ms=50) or consumer.assignment(), 20.0)
+        report("joined")
+        with BusDirectory.open(path) as directory:
+            hot = str(directory.default_hot_path())
+        for turn in range(1000):
+            scribble(hot, seed + turn)
+
+    return live
+
+
+class Group:
+    """Two honest members, and what they were given."""
+
+    def __init__(self, path: Path, fork: Fork) -> None:
+        self._children = [fork(read_and_commit(path)) for _ in range(2)]
+        self.seen: list[set[str]] = [set(), set()]
+        self.errors: list[str] = []
+
+    def has(self, values: set[str]) -> bool:
+        """True once each of these values was given to one of them."""
+        for child, seen in zip(self._children, self.seen, strict=True):
+            while child.has_news():
+                for key, value in child.next().items():
+                    if key == "error":
+                        self.errors.append(value)
+                    else:
+                        seen.update(value)
+        return values <= self.seen[0] | self.seen[1]
+
+
+def send(producer: bus.Producer, name: str) -> set[str]:
+    """Records in all partitions, acknowledged."""
+    values = [f"{name} {number}" for number in range(RECORDS)]
+    sent = [
+        producer.send("t", one.encode(), partition=number % PARTITIONS)
+        for number, one in enumerate(values)
+    ]
+    for one in sent:
+        one.get(timeout=20)
+    return set(values)
+
+
+def committed(admin: bus.Admin) -> dict[bus.TopicPartition, int]:
+    return {where: one.offset for where, one in admin.list_group_offsets("g")["g"].items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_member_that_scribbles_is_killed_and_the_others_read_on_where_they_were(
+    bus_dir: Path, broker: bus.Broker, fork: Fork, seed: int
+) -> None:
+    with bus.Producer(bus_dir) as producer, bus.Admin(bus_dir) as admin:
+        admin.create_topics([bus.NewTopic("t", PARTITIONS)])
+        before = send(producer, "before")
+        group = Group(bus_dir, fork)
+        eventually(lambda: group.has(before), 20.0, "what was sent before is read")
+        eventually(lambda: sum(committed(admin).values()) == RECORDS, 20.0, "and committed")
+        old = committed(admin)
+        hostile = fork(join_and_scribble(bus_dir, seed))
+        assert hostile.next() == "joined"
+        assert hostile.wait(30.0) == -signal.SIGKILL
+        after = send(producer, "after")
+    with bus.Admin(bus_dir) as admin:
+        assert all(old[one] <= offset for one, offset in committed(admin).items())
+        eventually(lambda: group.has(after), 30.0, "what was sent after is read")
+        ends = {one: partition_end(bus_dir, one) for one in T}
+        eventually(lambda: committed(admin) == ends, 20.0, "it is committed, up to the end")
+    assert not group.errors, group.errors
+
+
+def partition_end(path: Path, partition: bus.TopicPartition) -> int:
+    with bus.Consumer(bootstrap_servers=path) as consumer:
+        return consumer.end_offsets([partition])[partition]
+
+
+def spoil_members(path: Path, begin: int) -> None:
+    """Random bytes over the table of the group's members, from there on."""
+    with BusDirectory.open(path) as directory:
+        runtime = directory.read_runtime()
+    assert runtime is not None
+    [table] = Path(runtime.hot_dir).glob("group-*.ctl")
+    with table.open("r+b") as file:
+        file.seek(begin)
+        file.write(os.urandom(LAYOUT["sizeof.bus_members"] - begin))
+
+
+def take(consumer: bus.Consumer, seen: set[str]) -> set[str]:
+    for records in consumer.poll(timeout_ms=50).values():
+        seen.update(record.value.decode() for record in records)
+    return seen
+
+
+@pytest.mark.parametrize("begin", ["magic", "members", "owners"])
+def test_a_members_table_that_was_written_over_moves_no_offset_back_and_a_restart_makes_it_anew(
+    bus_dir: Path, begin: str
+) -> None:
+    """It is not in the canary's way: nobody is found out, but nobody is believed either."""
+    seen: set[str] = set()
+    refused: list[str] = []
+    with bus.Broker(bus_dir), bus.Producer(bus_dir) as producer, bus.Admin(bus_dir) as admin:
+        admin.create_topics([bus.NewTopic("t", PARTITIONS)])
+        sent = send(producer, "before")
+        consumer = member(bus_dir)
+        eventually(lambda: sent <= take(consumer, seen), 20.0, "what was sent before is read")
+        consumer.commit()
+        old = committed(admin)
+        spoil_members(bus_dir, LAYOUT[f"bus_members.{begin}"])
+        sent |= send(producer, "after")
+        for deed in (lambda: take(consumer, seen), consumer.commit, consumer.close):
+            try:
+                deed()
+            except BusError as error:
+                refused.append(str(error))
+        print(refused)
+        assert all(old[one] <= at <= 2 * old[one] for one, at in committed(admin).items())
+    assert refused, "a member of a table that says nothing is told so"
+    with bus.Broker(bus_dir), member(bus_dir) as heir:
+        eventually(lambda: sent <= take(heir, seen), 20.0, "all records are read in the end")
