@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bus.durable import (
     DATA_START,
@@ -33,6 +33,9 @@ from bus.native.core import (
     segment_seed,
 )
 from bus.structs import TopicPartition
+
+#: No record has a higher one.
+_OFFSET_MAX: Final = (1 << 63) - 1
 
 
 class ColdSegment(NamedTuple):
@@ -124,7 +127,7 @@ class ColdSegments:
             head = os.pread(fd, DATA_START, 0)
             if size <= DATA_START:
                 raise self._unreadable(base, behind, offset, f"it has {size} bytes only")
-            found = self._identify(fd, head, size, base)
+            found = self._identify(fd, head, size, base, behind)
         finally:
             os.close(fd)
         if found is None:
@@ -133,15 +136,20 @@ class ColdSegments:
         end = self._end_of(found, behind)
         return found if end is not None and end > offset else None
 
-    def _identify(self, fd: int, head: bytes, size: int, base: int) -> ColdSegment | None:
+    def _identify(
+        self, fd: int, head: bytes, size: int, base: int, behind: int | None
+    ) -> ColdSegment | None:
+        """What the file is by its header, or else by a frame that belongs there."""
         header = _header_of(head)
         if header is not None and header.base_offset == base and self._is_ours(header):
             # Mapped as long as it once was: behind what is left of it there are zeros.
             return ColdSegment(Mapping(fd, header.bytes), header.number, base, header.previous_end)
         mapping = Mapping(fd, size)
+        most = _OFFSET_MAX if behind is None else behind - 1  # higher ones are another file's
         for number in self._candidates(head):
             seed = self._log.seed(number)
-            if find_good(mapping, start=DATA_START, least=base, seed=seed) is not None:
+            good = find_good(mapping, start=DATA_START, least=base, most=most, seed=seed)
+            if good is not None:
                 return ColdSegment(mapping, number, base, base)
         return None
 

@@ -295,7 +295,8 @@ cdef class Place:
         cdef const bus_segment *segment = <const bus_segment *>self.pin.mapping.base
         if slot >= 0 and BUS_TAIL_NUMBER(bus_load_acquire(&self.log.control.tail)) != self.number:
             return bus_load_acquire(&self.log.control.ring[slot].end_offset) == self.offset
-        return not self.pin.hot and segment.end_offset == self.offset
+        # A file that was never sealed says 0, which is no end: nothing has ever come before it.
+        return not self.pin.hot and segment.end_offset == self.offset > 0
 
     cdef int leave_segment(self) except -1:
         """The next call finds the next segment."""

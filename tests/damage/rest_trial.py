@@ -1,8 +1,6 @@
 """A fault at rest, and what came of it: nothing may be lost, changed or begun anew in silence."""
 
 import json
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from bus.check import check_directory
 from bus.errors import BusError, CorruptRecordError, DirectoryError
 from bus.structs import TopicPartition
 from tests.broker.rig import status
+from tests.damage.forked import end_sessions, forking_brokers, run_bus
 from tests.damage.rest_bus import COMMITS, RestingBus, end_processes, value_of
 from tests.damage.rest_faults import Fault
 
@@ -66,6 +65,7 @@ def run(resting: RestingBus, fault: Fault, *, repair: bool) -> Outcome:
             outcome.wrong.append("bus check had found nothing")
     finally:
         end_processes(resting.path)
+        end_sessions()
         resting.clear()
     return outcome
 
@@ -78,12 +78,13 @@ def _check(path: Path) -> list[str]:
 
 
 def _repair(path: Path, outcome: Outcome) -> None:
-    command = [sys.executable, "-m", "bus", "check", "--repair", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_REPAIR_S, check=False)
-    if done.returncode not in REPAIRED:
-        outcome.wrong.append(f"repair ended with {done.returncode}: {done.stdout}{done.stderr}")
+    code, said, errors = run_bus(
+        path.parent, "check", "--repair", "--json", str(path), timeout_s=_REPAIR_S
+    )
+    if code not in REPAIRED:
+        outcome.wrong.append(f"repair ended with {code}: {said}{errors}")
         return
-    answer = json.loads(done.stdout)
+    answer = json.loads(said)
     outcome.losses = {one["file"] for one in answer["repairs"] if one["lost"]}
     if outcome.found and not answer["repairs"]:
         outcome.wrong.append(f"repair did nothing about {outcome.found}")
@@ -94,7 +95,7 @@ def _repair(path: Path, outcome: Outcome) -> None:
 
 def _use(resting: RestingBus, outcome: Outcome) -> None:
     try:
-        with Broker(resting.path):
+        with forking_brokers(), Broker(resting.path):
             _look_for_records(resting, outcome)
             _look_for_commits(resting, outcome)
             _go_on(resting, outcome)

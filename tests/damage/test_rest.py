@@ -5,11 +5,12 @@ all). BUS_FAULT_SEED: which ones.
 """
 
 import os
+import shutil
 from collections.abc import Callable
 
 import pytest
 
-from tests.damage.rest_bus import KILLED, REBOOTED, STOPPED, RestingBus
+from tests.damage.rest_bus import BIG, KILLED, REBOOTED, STOPPED, RestingBus
 from tests.damage.rest_faults import Fault, sampled
 from tests.damage.rest_trial import Outcome, run
 
@@ -65,6 +66,25 @@ def test_what_once_was_lost_without_a_word(
     outcome = run(resting(how), Fault(how, deed, files, 100), repair=False)
     assert_nothing_is_lost_in_silence(outcome)
     assert outcome.incidents or not outcome.is_whole or files[0].startswith("hot:")
+
+
+class Copied(Fault):
+    """The first file in the place of the second one."""
+
+    def inflict(self, bus: RestingBus) -> None:
+        shutil.copyfile(bus.file(self.files[0]), bus.file(self.files[1]))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("source", "target"), [(25, 0), (50, 0), (0, 25), (50, 25)])
+def test_a_segment_in_the_place_of_another_one_costs_the_records_of_that_one_alone(
+    resting: Callable[[str], RestingBus], source: int, target: int
+) -> None:
+    """A reader at offset 0 once took the 0 of a file without a seal for its end, for ever."""
+    files = tuple(f"topics/t/0/{base:020d}.log" for base in (source, target))
+    outcome = run(resting(STOPPED), Copied(STOPPED, "copy", files, 0), repair=False)
+    assert_nothing_is_lost_in_silence(outcome)
+    assert outcome.gaps == [(BIG, target, target + 25)]
 
 
 @pytest.mark.timeout(60)
