@@ -390,7 +390,7 @@ class Fetcher:
             del self._lease
 
     def abandon(self) -> None:
-        """In a forked child, or after a move: forget readers and membership; touch nothing shared."""
+        """In a forked child, or after a move: forget what there is; touch nothing shared."""
         self.readers = {}
         self._unplaced = set()
         self._lease.pass_on()
