@@ -115,16 +115,12 @@ class Groups:
     def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
         if name in self._directory.refused:
             raise CorruptSegmentError(self._directory.refused[name])
-        if members_file_name(group_id) not in os.listdir(self._hot.fd):
+        members = None
+        if members_file_name(group_id) in os.listdir(self._hot.fd):
+            members = self._attach(group_id, name)
+        if members is None or not members.is_usable:  # then nobody commits by it any more
             create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
-        members = MemberTable.open(
-            self._hot.fd,
-            group_id,
-            lock_timeout_ms=LOCK_TIMEOUT_MS,
-            incidents=self._hot.incidents,
-            waits_once=True,
-            name=name,
-        )
+            members = self._attach(group_id, name)
         members.revive()
         offsets = OffsetTable.open(groups_fd, name)
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
@@ -132,6 +128,16 @@ class Groups:
         if name in self.acks:
             members.mark_shared()
         return group
+
+    def _attach(self, group_id: int, name: str) -> MemberTable:
+        return MemberTable.open(
+            self._hot.fd,
+            group_id,
+            lock_timeout_ms=LOCK_TIMEOUT_MS,
+            incidents=self._hot.incidents,
+            waits_once=True,
+            name=name,
+        )
 
     # --------------------------------------------------------------------------------- asking
 
@@ -238,7 +244,8 @@ class Groups:
         """In a stop: whoever committed before it was announced is done when this returns.
 
         False if a stopped process holds a group's mutex: it may still write one commit, and must
-        not do so beside the members of a later bus, whose table has another mutex.
+        not do so beside the members of a later bus, whose table has another mutex. A mutex that was
+        written over lets nobody in any more; its table goes with the others.
         """
         done = True
         for group in self:
@@ -248,6 +255,8 @@ class Groups:
             except LockTimeoutError as error:
                 logger.error("%s", error)
                 done = False
+            except CorruptSegmentError as error:
+                logger.error("group %r: %s", group.name, error)
         return done
 
     def sync_nowait(self) -> None:

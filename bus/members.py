@@ -232,6 +232,17 @@ class MemberTable:
         """True if a holder of the mutex died, and nobody has repaired yet what it left."""
         return self._table.needs_repair
 
+    @property
+    def is_usable(self) -> bool:
+        """False if the mutex was written over: nobody will ever have it again."""
+        try:
+            with self.locked(0):
+                return True
+        except LockTimeoutError:
+            return True
+        except CorruptSegmentError:
+            return False
+
     def locked(self, timeout_ms: float | None = None) -> Hold:
         """Hold the mutex; what a dead holder left is repaired first.
 

@@ -180,7 +180,8 @@ def _check_bounds(hot: HotPartition, findings: Findings) -> None:
     ):
         if value > end:
             findings.add(LAYOUT[f"bus_partition.{name}"], f"{name} {value} is above log end {end}")
-    if end > hot.offset_limit:
+    # A stop that keeps the log leaves it closed for new records, with a limit of 0.
+    if end > hot.offset_limit > 0:
         at = _CONTROL.offsets["offset_limit"]
         findings.add(at, f"offset_limit {hot.offset_limit} is below the log end {end}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import bus
+from bus.check import check_directory
 from bus.directory import BusDirectory
 from bus.errors import BusError
 from bus.native.core import LAYOUT
@@ -146,15 +147,15 @@ def partition_end(path: Path, partition: bus.TopicPartition) -> int:
         return consumer.end_offsets([partition])[partition]
 
 
-def spoil_members(path: Path, begin: int) -> None:
-    """Random bytes over the table of the group's members, from there on."""
+def spoil_members(path: Path, begin: int, end: int = LAYOUT["sizeof.bus_members"]) -> None:
+    """Random bytes over a part of the table of the group's members."""
     with BusDirectory.open(path) as directory:
         runtime = directory.read_runtime()
     assert runtime is not None
     [table] = Path(runtime.hot_dir).glob("group-*.ctl")
     with table.open("r+b") as file:
         file.seek(begin)
-        file.write(os.urandom(LAYOUT["sizeof.bus_members"] - begin))
+        file.write(os.urandom(end - begin))
 
 
 def take(consumer: bus.Consumer, seen: set[str]) -> set[str]:
@@ -189,3 +190,29 @@ def test_a_members_table_that_was_written_over_moves_no_offset_back_and_a_restar
     assert refused, "a member of a table that says nothing is told so"
     with bus.Broker(bus_dir), member(bus_dir) as heir:
         eventually(lambda: sent <= take(heir, seen), DEADLINE_S, "all records are read in the end")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_the_next_broker_makes_a_members_table_anew_whose_mutex_was_written_over(
+    bus_dir: Path, killed: bool
+) -> None:
+    seen: set[str] = set()
+    with (
+        bus.Broker(bus_dir) as broker,
+        bus.Producer(bus_dir) as producer,
+        bus.Admin(bus_dir) as admin,
+    ):
+        admin.create_topics([bus.NewTopic("t", PARTITIONS)])
+        sent = send(producer, "before")
+        with member(bus_dir) as consumer:
+            eventually(lambda: sent <= take(consumer, seen), DEADLINE_S, "all is read")
+            consumer.commit()
+        lock = LAYOUT["bus_members.lock"]
+        spoil_members(bus_dir, lock, lock + 40)
+        if killed:
+            os.kill(broker.pid, signal.SIGKILL)
+    assert [str(one) for one in check_directory(bus_dir)] == []
+    with bus.Broker(bus_dir), bus.Producer(bus_dir) as producer, member(bus_dir) as heir:
+        sent = send(producer, "after")
+        eventually(lambda: sent <= take(heir, seen), DEADLINE_S, "new records are read")
+        heir.commit()
