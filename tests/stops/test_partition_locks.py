@@ -121,6 +121,7 @@ def _read(consumer: bus.Consumer, count: int) -> list[bus.ConsumerRecord]:
     return records
 
 
+@pytest.mark.timeout(60 + 3 * STOPS)
 def test_stopped_at_any_instruction_of_an_append_nothing_is_torn_lost_or_doubled(
     topic: Partition, bus_dir: Path, fork: Fork
 ) -> None:
