@@ -209,23 +209,34 @@ class Groups:
             self.acks.forget_partitions(name, partitions)
 
     def delete(self, name: str, is_dead: Callable[[int, int], bool]) -> None:
-        """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it."""
+        """Removes a group with its offsets. Raises NonEmptyGroupError if somebody is in it.
+
+        After an OSError the group is there still, or again, and may be deleted once more.
+        """
         group = self.get(name)
         mark_deleted(group.members, is_dead, group=name)
+        try:
+            self._remove_files(name)
+        except (BusError, OSError):
+            group.members.revive()
+            raise
+        with suppress(FileNotFoundError):
+            os.unlink(members_file_name(group.id), dir_fd=self._hot.fd)
+        group.offsets.close()
+        del self._groups[name]
+
+    def _remove_files(self, name: str) -> None:
         if self.syncer is not None:
             self.syncer.finish()  # or it might write the copy of a group that is gone
         self.acks.forget(name)
         groups_fd = self._directory.open_groups()
         try:
             self._copies.forget(groups_fd, name)
-            os.unlink(offsets_name(name), dir_fd=groups_fd)
+            with suppress(FileNotFoundError):  # it went, and the sync behind it failed
+                os.unlink(offsets_name(name), dir_fd=groups_fd)
             os.fsync(groups_fd)
         finally:
             os.close(groups_fd)
-        with suppress(FileNotFoundError):
-            os.unlink(members_file_name(group.id), dir_fd=self._hot.fd)
-        group.offsets.close()
-        del self._groups[name]
 
     def reap(self, slot: int, generation: int) -> bool:
         """Takes a dead client out of every group.

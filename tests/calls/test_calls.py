@@ -72,6 +72,8 @@ DANGERS = [
     ("pidfd_open", "", errno.EMFILE),
     # a rename that failed left its temporary file for good
     ("renameat", ".state.json", errno.ENOSPC),
+    # a group whose file could not be removed was neither there nor gone until the next start
+    ("unlinkat", "group.offsets", errno.EIO),
     # and so did a death before the rename
     ("renameat", ".topic.json", 0),
 ]
