@@ -8,14 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workers import errors as errors
+    from workers.current_task import CurrentTask as CurrentTask
+    from workers.current_task import current as current
     from workers.executor import Executor as Executor
+    from workers.figures import Statistics as Statistics
+    from workers.figures import statistics as statistics
     from workers.observer import Observer as Observer
+    from workers.pool import Pool as Pool
+    from workers.redriving import DeadLetter as DeadLetter
+    from workers.redriving import Redriven as Redriven
+    from workers.redriving import redrive as redrive
+    from workers.retry import Retry as Retry
     from workers.supervisor import Supervisor as Supervisor
 
 _WHERE = {
     "Executor": "workers.executor",
+    "DeadLetter": "workers.redriving",
+    "Redriven": "workers.redriving",
+    "redrive": "workers.redriving",
+    "CurrentTask": "workers.current_task",
     "Observer": "workers.observer",
+    "Pool": "workers.pool",
+    "Retry": "workers.retry",
+    "Statistics": "workers.figures",
     "Supervisor": "workers.supervisor",
+    "statistics": "workers.figures",
+    "current": "workers.current_task",
 }
 
 __all__ = ["errors", *_WHERE]

@@ -33,7 +33,7 @@ from workers.observer import End, Observer
 from workers.post import FAILED, READY, TOLD, WORN, Post, Seed, start_ticks
 from workers.process import WorkerProcess
 from workers.recycling import Recycling
-from workers.restarts import Life, Restarts
+from workers.restarts import DEATHS_MAX, Life, Restarts
 from workers.verdicts import Kind, exit_word
 from workers.worker import Stage, Worker
 
@@ -85,7 +85,8 @@ class Supervisor:
         self._free = list(range(2 * processes - 1, -1, -1))
         self._due_s = [0.0] * processes  # when to start a worker, for each seat without one
         self._workers: list[Worker] = []
-        self._restarts = restarts or Restarts()
+        # all workers of a large set may be hit by the same trouble before one of them gets going
+        self._restarts = restarts or Restarts(max(DEATHS_MAX, 3 * processes))
         self._oom = OomCounter()
         self._draw = random.Random()
         self._ending = Ending()

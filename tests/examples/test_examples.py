@@ -21,6 +21,13 @@ PRINTS = {
         "from 6 ms after the start: event 6, event 7, event 8, event 9",
     ],
     "work_queue": ["1 worker was killed", "299 of 300 jobs are done; job 13 failed 3 times"],
+    "worker_pool": [
+        "workers crashed and were replaced: yes",
+        "97 orders done, 3 dead letters",
+        "LookupError: 2",
+        "workers.errors.WorkerDied: 1",
+        "3 sent again after the repair, and done",
+    ],
 }
 
 

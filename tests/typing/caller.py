@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import bus
+import workers
 
 
 class Printer(bus.ConsumerRebalanceListener):
@@ -65,3 +66,19 @@ def administer(directory: str) -> list[str]:
         print(broker.pid, broker.epoch)
         admin.create_topics([bus.NewTopic("t", 2, topic_configs={"durability": "memory"})])
         return list(admin.list_topics())
+
+
+def handle(record: bus.ConsumerRecord) -> None:
+    """A handler of a pool."""
+    attempt: int = workers.current().attempt
+    print(record.offset, attempt, workers.current().remaining_s)
+
+
+def employ(directory: str) -> int:
+    """A pool, what it tells, and its dead letters."""
+    retry = workers.Retry(failure=3, give_up_on=(KeyError,))
+    pool = workers.Pool("t", handle, processes=2, retry=retry, bootstrap_servers=directory)
+    with pool:
+        done: int = pool.statistics().done
+    sent: workers.Redriven = workers.redrive("dlq.t.g", only=lambda letter: bool(letter.told))
+    return done + sent.sent + len(workers.statistics())

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.waiting import eventually
 from workers import Observer, Supervisor
 from workers.board import paths
 from workers.observer import End
 
-ENDS_WITHIN_S = 20.0
+T = TypeVar("T")
+
+#: Starting an interpreter may take seconds on a busy machine.
+PATIENCE_S = 50.0
 
 
 class Seen(Observer):
@@ -44,6 +47,11 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+def soon(condition: Callable[[], T], what: str) -> T:
+    """Waits for the condition, and returns its value."""
+    return eventually(condition, PATIENCE_S, what)
+
+
 @contextmanager
 def supervised(
     life: Callable[..., None], processes: int = 1, **options: Any
@@ -58,12 +66,12 @@ def supervised(
     finally:
         pids.update(supervisor.pids(), seen.ready)
         supervisor.stop()
-        assert supervisor.join(ENDS_WITHIN_S), "the supervisor did not end"
-        eventually(lambda: not any(map(is_alive, pids)), what=f"the end of workers {pids}")
+        assert supervisor.join(PATIENCE_S), "the supervisor did not end"
+        soon(lambda: not any(map(is_alive, pids)), f"the end of workers {pids}")
         assert supervisor.board.path not in paths()
 
 
 def ready_pids(seen: Seen, count: int) -> list[int]:
     """The workers that have got ready, once there are so many."""
-    eventually(lambda: len(seen.ready) >= count, what=f"{count} workers are ready")
+    soon(lambda: len(seen.ready) >= count, f"{count} workers are ready")
     return seen.ready[:]

@@ -1,0 +1,1 @@
+"""The command line: `python -m workers`; a file for each command."""

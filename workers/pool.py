@@ -1,0 +1,262 @@
+"""A pool: worker processes that call a handler for each record of a topic.
+
+    def handle(record): …
+
+    if __name__ == "__main__":
+        workers.Pool("orders", handle, processes=4).run()
+
+The workers are members of one share group: any of them takes any record, one that is slow or
+poisonous holds up nobody else, and a record is done when its handler has returned, not before.
+A worker that dies gives its records back within milliseconds. What cannot be done goes to a topic
+of dead letters.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, Self
+
+from bus.errors import BusConfigurationError
+from workers import dead_letters, figures
+from workers.errors import CrashLoopError, PoolOptionError
+from workers.handler import Handler
+from workers.layout import SLOTS_MAX
+from workers.life import life_of
+from workers.observer import Observer
+from workers.order import Order
+from workers.recycling import Recycling
+from workers.retry import Retry
+from workers.start_methods import FORKSERVER
+from workers.supervisor import DRAIN_TIMEOUT_S, Supervisor
+
+#: Exit codes of `run`.
+EXIT_DONE: Final = 0
+EXIT_WORK_CUT_SHORT: Final = 1
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Pool:
+    """Supervised workers on one topic. A context manager: started by `with`, drained at its end.
+
+    topic: what the workers read; it is created if the broker does that.
+    handler: called with each record; at the top level of a module. An `async def` is called for up
+        to `concurrency` records at once in each worker.
+    processes: how many workers; None is one for each CPU that this process may use.
+    group_id: pools with the same one share the records of the topic; None is the handler's name.
+    bootstrap_servers: directory of the bus; None is $BUS_DIR or the user's own bus.
+    retry: limits and pauses, see `Retry`.
+    dead_letter: records that are given up go to the topic `dlq.TOPIC.GROUP`; else they are logged.
+    timeout_s: time for one record. Then TaskTimeout is raised in the handler; if that does not
+        help, its process is killed, and no other.
+    max_tasks, max_rss_bytes, max_age_s: a worker is replaced after so many tasks (or up to a tenth
+        fewer), above so much memory, or so long; the new one is ready before the old one leaves.
+    concurrency: records that one worker has in hand at once; for an async handler.
+    init: called once in each worker; what it returns is passed to the handler, handler(record,
+        state). exit: called with it at the worker's end.
+    start_method: "forkserver", "spawn", or "fork" (only with run(), and without threads).
+    preload: modules that the fork server imports once for all workers.
+    drain_timeout_s: how long a drain waits for tasks before it interrupts them.
+    log_level: workers log to stderr from this level on; None leaves their logging as it is.
+    observer: told of workers that are ready, and of those that end.
+
+    Raises BusConfigurationError (or one of its kinds) and NotPicklableError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        handler: Callable[..., Any],
+        *,
+        processes: int | None = None,
+        group_id: str | None = None,
+        bootstrap_servers: str | os.PathLike[str] | None = None,
+        retry: Retry | None = None,
+        dead_letter: bool = True,
+        timeout_s: float | None = None,
+        max_tasks: int | None = None,
+        max_rss_bytes: int | None = None,
+        max_age_s: float | None = None,
+        concurrency: int = 1,
+        init: Callable[[], Any] | None = None,
+        exit: Callable[..., Any] | None = None,
+        start_method: str = FORKSERVER,
+        preload: tuple[str, ...] = (),
+        drain_timeout_s: float = DRAIN_TIMEOUT_S,
+        log_level: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        called = Handler(handler, init, exit)
+        _check(called, processes, concurrency, timeout_s)
+        self._order = Order(
+            address=_address(bootstrap_servers),
+            topic=topic,
+            group=group_id or called.name.replace(":", "."),
+            handler=called,
+            retry=retry or Retry(),
+            dead_letter=dead_letter,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+            log_level=log_level,
+        )
+        limits = Recycling(max_tasks=max_tasks, max_rss_bytes=max_rss_bytes, max_age_s=max_age_s)
+        self._supervisor = Supervisor(
+            life_of(self._order),
+            processes or len(os.sched_getaffinity(0)),
+            description=self._description(),
+            tasks_per_worker=concurrency,
+            start_method=start_method,
+            preload=("workers.life", *preload),
+            recycling=limits,
+            drain_timeout_s=drain_timeout_s,
+            observer=observer,
+        )
+
+    def _description(self) -> dict[str, Any]:
+        order = self._order
+        return {
+            "kind": "pool",
+            "topics": [order.topic],
+            "group": order.group,
+            "handler": order.handler.name,
+            "bus": order.address,
+            "concurrency": order.concurrency,
+        }
+
+    # ------------------------------------------------------------------ running
+
+    def start(self) -> None:
+        """Starts the workers, supervised by a thread. Raises the bus's errors."""
+        self._prepare()
+        self._supervisor.start()
+
+    def run(self) -> int:
+        """Works until SIGTERM or SIGINT, or until another thread calls drain() or stop().
+
+        The first signal drains, the second one interrupts. Returns the exit code of the program:
+        0, or 1 if tasks were interrupted. Raises CrashLoopError if no worker gets anything done.
+        """
+        self._prepare()
+        with self._signals():
+            self._supervisor.run()
+        return EXIT_DONE if self._all_finished() else EXIT_WORK_CUT_SHORT
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Takes no more records, waits for those in hand, and ends the workers.
+
+        After `timeout_s` (by default `drain_timeout_s`) handlers are interrupted; their records
+        come again, to whoever works on the group next, and no attempt is counted. Returns True if
+        none was. Raises CrashLoopError if the pool had given up.
+        """
+        self._supervisor.drain(timeout_s)
+        self._supervisor.join()
+        if self._supervisor.failure is not None:
+            raise self._supervisor.failure
+        return self._all_finished()
+
+    def stop(self) -> bool:
+        """Interrupts the handlers and ends the workers; returns as drain() does."""
+        return self.drain(0.0)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.drain()
+        else:
+            self._supervisor.stop()
+            self._supervisor.join()
+
+    # ------------------------------------------------------------------ looking
+
+    @property
+    def topic(self) -> str:
+        """What the workers read."""
+        return self._order.topic
+
+    @property
+    def group_id(self) -> str:
+        """The share group."""
+        return self._order.group
+
+    @property
+    def dead_letter_topic(self) -> str | None:
+        """Where records go that are given up; None without dead letters."""
+        if not self._order.dead_letter:
+            return None
+        return dead_letters.topic_of(self._order.topic, self._order.group)
+
+    def statistics(self) -> figures.Statistics:
+        """What the workers are doing, and what they have done; also after their end."""
+        return figures.read(self._supervisor.board)
+
+    @property
+    def failure(self) -> CrashLoopError | None:
+        """Why the pool has given up, if it has; its workers are ended then."""
+        return self._supervisor.failure
+
+    def pids(self) -> list[int]:
+        """The worker processes that are there now."""
+        return self._supervisor.pids()
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self._order.handler.name} on {self.topic!r} as {self.group_id!r}>"
+
+    # ------------------------------------------------------------------ details
+
+    def _prepare(self) -> None:
+        """Says what is wrong with the bus here, and not in each worker."""
+        if self._order.dead_letter:
+            dead_letters.make_topic(self._order.address, self._order.topic, self._order.group)
+
+    def _all_finished(self) -> bool:
+        return not (self._supervisor.killed_with_work or self.statistics().interrupted)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._supervisor.is_draining:
+            self._supervisor.stop()
+        else:
+            self._supervisor.drain()
+
+
+def _check(
+    handler: Handler, processes: int | None, concurrency: int, timeout_s: float | None
+) -> None:
+    if processes is not None and processes < 1:
+        raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
+    if not 1 <= concurrency <= SLOTS_MAX:
+        raise PoolOptionError(f"concurrency must be from 1 to {SLOTS_MAX}, not {concurrency!r}")
+    if concurrency > 1 and not handler.is_async:
+        raise PoolOptionError(
+            "concurrency above 1 needs a handler that is an async def; use more processes instead"
+        )
+    if timeout_s is not None and timeout_s <= 0:
+        raise PoolOptionError(f"timeout_s must be above 0, not {timeout_s!r}; None means no limit")
+
+
+def _address(given: str | os.PathLike[str] | None) -> str | None:
+    """The address as it can be used in any directory: workers may change theirs."""
+    if given is None:
+        given = os.environ.get("BUS_DIR")
+    if given is None:
+        return None
+    text = os.fspath(given)
+    if not isinstance(text, str):
+        raise BusConfigurationError(f"bootstrap_servers {given!r} is not the path of a directory")
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))

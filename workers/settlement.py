@@ -1,0 +1,181 @@
+"""What becomes of each record that a worker has claimed: worked on, done, again, or given up.
+
+    claimed ─admit─► in hand ─► done          ack
+       │                │ ├───► failed        nack with a pause, or a dead letter and reject
+       │                │ └───► interrupted   release: nothing is counted
+       └────────────────┴─────► given up      dead letter, then reject
+
+A record whose holder died is looked at twice. What ended the holder is read from the board, and
+the dead letters are searched: the holder may have died after it wrote the letter.
+"""
+
+import logging
+import random
+import time
+from dataclasses import replace
+from typing import Final
+
+import bus
+from bus import ConsumerRecord
+from bus.errors import BusError
+from workers.current_task import CurrentTask
+from workers.dead_letters import DeadLetters
+from workers.layout import Word
+from workers.letters import Letter, Source
+from workers.order import Order
+from workers.post import Post
+from workers.remote import message, type_name
+from workers.retry import Again, Counts, Decision, Trouble
+from workers.verdicts import Deaths, wait_for
+
+logger = logging.getLogger(__name__)
+
+#: A record whose dead letter cannot be written now comes again after this.
+LETTER_PAUSE_MS: Final = 1000
+_TOPIC: Final = 0
+_NO_DEATHS: Final = Deaths()
+_NO_COUNTS: Final = Counts()
+
+
+class Settlement:
+    """Admits records and settles them. For one worker; `letters` is None without dead letters."""
+
+    def __init__(self, post: Post, order: Order, consumer: bus.ShareConsumer) -> None:
+        self._post = post
+        self._block = post.block
+        self._order = order
+        self._consumer = consumer
+        self._timeout_ns = order.timeout_ns
+        self._draw = random.Random()
+        self._letters: DeadLetters | None = None
+        if order.dead_letter:
+            self._letters = DeadLetters(order.address, order.topic, order.group)
+
+    def close(self) -> None:
+        """Ends what writes dead letters."""
+        if self._letters is not None:
+            self._letters.close()
+
+    # ------------------------------------------------------------------ beginning
+
+    def admit(self, record: ConsumerRecord, slot: int) -> CurrentTask | None:
+        """Begins with a claimed record; None if another worker has it, or if it is given up."""
+        if not self._consumer.start(record):
+            return None
+        now_ns = time.monotonic_ns()
+        deadline_ns = now_ns + self._timeout_ns if self._timeout_ns else 0
+        self._block.begin(slot, _TOPIC, record.partition, record.offset, now_ns, deadline_ns)
+        tried = self._consumer.attempts(record)
+        if tried.deliveries == 1:
+            return CurrentTask(record, 1, _NO_COUNTS, self._post, slot, deadline_ns)
+        return self._admit_again(record, slot, tried)
+
+    def _admit_again(
+        self, record: ConsumerRecord, slot: int, tried: bus.Attempts
+    ) -> CurrentTask | None:
+        deaths, board = _NO_DEATHS, self._post.board
+        if tried.crash:
+            deaths = wait_for(board, tried.crash, _TOPIC, record.partition, record.offset)
+        counts = Counts(
+            tried.failure, tried.timeout + deaths.timeout, deaths.crash, tried.oom + deaths.oom
+        )
+        now_ns = time.monotonic_ns()  # the verdict may have been waited for
+        deadline_ns = now_ns + self._timeout_ns if self._timeout_ns else 0
+        self._block.extend(slot, deadline_ns)
+        task = CurrentTask(record, tried.deliveries, counts, self._post, slot, deadline_ns)
+        spent = self._order.retry.spent(counts)
+        if spent is None and not (tried.crash and self._has_letter(task)):
+            return task
+        reason = "its letter was written before" if spent is None else spent.reason
+        self._give_up(task, reason, counts, deaths=deaths)
+        return None
+
+    def was_in_a_crash(self, record: ConsumerRecord) -> bool:
+        """True if a worker died with this record in hand: it is best worked on alone."""
+        return bool(self._consumer.attempts(record).crash)
+
+    # ------------------------------------------------------------------ ends
+
+    def done(self, task: CurrentTask) -> int:
+        """The handler returned; returns how long it took (ns)."""
+        self._consumer.ack(task.record)
+        return self._block.end(task.slot, Word.DONE)
+
+    def interrupted(self, task: CurrentTask) -> None:
+        """The worker ends before the task did."""
+        self._consumer.release(task.record)
+        self._block.end(task.slot, Word.RELEASED)
+
+    def failed(self, task: CurrentTask, trouble: Trouble, error: BaseException) -> None:
+        """The handler raised, or was interrupted because its time was over."""
+        self._block.extend(task.slot, 0)
+        counts = task.counts.plus(trouble)
+        decision = self._decide(trouble, counts, error)
+        if trouble is Trouble.TIMEOUT:
+            self._block.words[Word.TIMEOUTS] += 1
+        logger.warning(
+            "%s, attempt %d: %s: %s: %s; %s",
+            *(task.uid, task.attempt, trouble.value, type_name(error), message(error), decision),
+        )
+        if isinstance(decision, Again):
+            self._again(task, trouble, decision)
+        else:
+            self._give_up(task, decision.reason, counts, error=error)
+
+    def _decide(self, trouble: Trouble, counts: Counts, error: BaseException) -> Decision:
+        retry = self._order.retry
+        try:
+            return retry.after(trouble, counts, error, self._draw)
+        except Exception:
+            logger.exception("Retry.delay raised; the pause that doubles is taken")
+            return replace(retry, delay=None).after(trouble, counts, error, self._draw)
+
+    def _again(self, task: CurrentTask, trouble: Trouble, decision: Again) -> None:
+        delay_ms = decision.delay_s * 1000
+        self._consumer.nack(task.record, delay_ms=delay_ms, cause=trouble.value)
+        self._block.words[Word.RETRIED] += 1
+        self._block.end(task.slot, Word.FAILED)
+
+    def _has_letter(self, task: CurrentTask) -> bool:
+        if self._letters is None:
+            return False
+        record = task.record
+        source = Source(record.topic, record.partition, record.offset)
+        return self._letters.holds(source, record.timestamp)
+
+    def _give_up(
+        self,
+        task: CurrentTask,
+        reason: str,
+        counts: Counts,
+        *,
+        error: BaseException | None = None,
+        deaths: Deaths = _NO_DEATHS,
+    ) -> None:
+        self._block.extend(task.slot, 0)
+        letter = Letter.of(
+            task.record,
+            self._order.group,
+            reason,
+            deliveries=task.attempt,
+            counts=counts,
+            error=error,
+            last_exit=deaths.last,
+        )
+        if self._bury(task, letter, may_be_there=error is None):
+            self._consumer.reject(task.record)
+            self._block.words[Word.DEAD] += 1
+        self._block.end(task.slot, Word.FAILED)
+
+    def _bury(self, task: CurrentTask, letter: Letter, *, may_be_there: bool) -> bool:
+        if self._letters is None:
+            logger.error("%s is given up: %s", task.uid, letter.reason)
+            return True
+        try:
+            self._letters.write(task.record, letter, may_be_there=may_be_there)
+        except BusError:
+            logger.exception("the dead letter of %s cannot be written; it comes again", task.uid)
+            self._consumer.nack(task.record, delay_ms=LETTER_PAUSE_MS)
+            return False
+        logger.error("%s is given up: %s; see %s", task.uid, letter.reason, self._letters.topic)
+        return True
