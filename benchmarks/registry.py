@@ -14,6 +14,7 @@ from benchmarks.scenarios import (
     recovery,
     roundtrip,
     start,
+    tasks,
     throughput,
 )
 from benchmarks.stage import Stage
@@ -44,6 +45,7 @@ SCENARIOS: tuple[Scenario, ...] = tuple(
         recovery,
         failover,
         start,
+        tasks,
     )
 )
 

@@ -57,7 +57,7 @@ class Dispatch(Observer):
         self._pending: dict[int, TaskFuture[Any]] = {}
         self._numbers = itertools.count(1)
         self._functions: dict[int, tuple[Any, bytes]] = {}
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # collecting garbage in it may end the executor
         self._closing = False
         self._failure: BaseException | None = None
         self._over = threading.Event()

@@ -198,6 +198,7 @@ def _begin(
             topics.results,
             topics.group,
             tickets.path,
+            os.getpid(),
             retries,
             initializer,
             initargs,

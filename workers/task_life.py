@@ -8,17 +8,25 @@ acknowledge; and the one that it had in hand, which fails or is begun again.
 """
 
 import logging
+import os
 import pickle
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from bus import ConsumerRecord, Producer, ShareConsumer
-from bus.errors import ClosedError
+from bus import Admin, ConsumerRecord, Producer, ShareConsumer
+from bus.errors import (
+    ClosedError,
+    GroupIdNotFoundError,
+    NonEmptyGroupError,
+    UnknownTopicOrPartitionError,
+)
 from workers.envelope import SMALL_BYTES, Envelope, Kind, seal, seal_bytes, unseal
 from workers.errors import TaskInterrupted, WorkerDied
 from workers.exits import Cause
@@ -49,13 +57,28 @@ class Workplace:
     results: str
     group: str
     tickets: str
+    #: the executor's process, which supervises the workers
+    owner_pid: int
     retries: int
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
 
     def __call__(self, post: Post) -> None:
         """The life of a worker."""
+        owner = os.pidfd_open(self.owner_pid)  # post has seen that it is alive
         TaskLife(self, post).run()
+        if select.select([owner], [], [], 0)[0]:
+            self._clean_up()
+        os.close(owner)
+
+    def _clean_up(self) -> None:
+        """The executor was killed: nobody else removes its topics, and a bus keeps records."""
+        with Admin(self.address, autostart=False) as admin:
+            for topic in (self.tasks, self.results):
+                with suppress(UnknownTopicOrPartitionError):  # another worker was first
+                    admin.delete_topics([topic])
+            with suppress(GroupIdNotFoundError, NonEmptyGroupError):
+                admin.delete_groups([self.group])
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,72 @@
+"""What becomes of an executor whose program is interrupted or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.buses import bus_ids, bus_processes, shared_objects
+from tests.waiting import eventually
+from tests.workers import tasks
+from tests.workers.executors import ROOT
+from tests.workers.rig import is_alive
+from workers import private_bus
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.workers import tasks
+from workers import Executor
+
+if __name__ == "__main__":
+    with Executor(1) as executor:
+        executor.submit(tasks.nothing).result()
+        print(*executor.pids(), flush=True)
+        executor.submit(tasks.wait_for_file, Path(sys.argv[1])).result()
+        executor.submit(tasks.nothing).result()
+"""
+
+
+def started(tmp_path: Path) -> tuple["subprocess.Popen[str]", int]:
+    """A program whose one worker waits for a file "gate"; and that worker."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    program = subprocess.Popen(
+        [sys.executable, script, tmp_path / "gate"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    worker = int(program.stdout.readline())
+    eventually(lambda: tasks.begun(tmp_path / "gate"), 30.0)
+    return program, worker
+
+
+def test_ctrl_c_ends_the_wait_and_the_program_when_the_task_is_done(tmp_path: Path) -> None:
+    program, worker = started(tmp_path)
+    program.send_signal(signal.SIGINT)
+    (tmp_path / "gate").touch()
+    _, errors = program.communicate(timeout=40)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert program.returncode == -signal.SIGINT
+    assert not is_alive(worker)
+    assert not list(tmp_path.glob("bus-executor-*"))
+
+
+def test_after_a_kill_workers_and_broker_end_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    program, worker = started(tmp_path)
+    program.kill()
+    (tmp_path / "gate").touch()
+    program.communicate(timeout=40)
+    (home,) = tmp_path.glob("bus-executor-*")
+    eventually(lambda: not is_alive(worker), 30.0)
+    eventually(lambda: not bus_processes(home / "bus"), 30.0)
+    assert shared_objects(bus_ids(home)) == []
+    private_bus.sweep(tmp_path)
+    assert home.exists()  # it is young
+    os.utime(home, (0, 0))
+    private_bus.sweep(tmp_path)
+    assert not home.exists()
