@@ -2,36 +2,11 @@
 
 #include <string.h>
 
-#define MASK (BUS_ACK_WINDOW - 1)
-#define NEVER INT64_MAX
-
-static void put(bus_ack *ack, enum bus_ack_state state, uint32_t owner) {
-    bus_store_release(&ack->word, (uint64_t)owner << 32 | state);
-}
-
-static int is_final(const bus_ack *ack) { return bus_ack_state_of(ack) >= BUS_ACK_DONE; }
-
-static int in_ring(const bus_acks *acks, const bus_ack *ack) {
-    return ack >= acks->ring && ack < acks->ring + BUS_ACK_WINDOW;
-}
-
-static void count(bus_ack *ack, enum bus_ack_count what) {
-    if (ack->counts[what] < UINT8_MAX) ack->counts[what]++;
-}
-
-/* Words that are looked at without the mutex. */
-static void set(uint32_t *word, uint32_t value) { bus_store32_relaxed(word, value); }
-static void set_due(bus_acks *acks, int64_t due_ns) {
-    bus_store_relaxed((uint64_t *)&acks->next_due_ns, (uint64_t)due_ns);
-}
-
-static void set_bit(uint64_t *bits, uint64_t slot) { bits[slot / 64] |= (uint64_t)1 << slot % 64; }
-static void clear_bit(uint64_t *bits, uint64_t slot) {
-    bits[slot / 64] &= ~((uint64_t)1 << slot % 64);
-}
+#include "ack_slots.h"
 
 int bus_acks_sound(const bus_acks *acks) {
-    return acks->magic == BUS_MAGIC_ACKS && acks->next - acks->base <= BUS_ACK_WINDOW &&
+    return acks->magic == BUS_MAGIC_ACKS && acks->low <= acks->base &&
+           acks->next - acks->base <= BUS_ACK_WINDOW &&
            acks->overtaken_count <= BUS_ACK_OVERTAKEN;
 }
 
@@ -48,10 +23,9 @@ static uint64_t lowest(const bus_acks *acks) {
     return low;
 }
 
-/* The ring begins with a record that is not done, or is empty. */
-static void advance(bus_acks *acks) {
-    uint64_t base = acks->base, next = acks->next;
-    while (base < next && is_final(&acks->ring[base & MASK])) base++;
+void bus_acks_advance(bus_acks *acks) {
+    uint64_t base = acks->base, left = acks->next - base;
+    for (; left && left <= BUS_ACK_WINDOW && is_final(&acks->ring[base & MASK]); left--) base++;
     bus_store_release(&acks->base, base);
     bus_store_release(&acks->low, lowest(acks));
 }
@@ -75,7 +49,7 @@ bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset) {
 /* Moves the oldest record of a full ring out of the way: 0 if there is no room for it. */
 static int overtake(bus_acks *acks) {
     bus_ack *ack = &acks->ring[acks->base & MASK];
-    if (acks->overtaken_count == BUS_ACK_OVERTAKEN) return 0;
+    if (acks->overtaken_count >= BUS_ACK_OVERTAKEN) return 0;
     for (uint64_t i = 0; i < BUS_ACK_OVERTAKEN; i++) {
         bus_ack *room = &acks->overtaken[i];
         if (bus_ack_state_of(room) != BUS_ACK_NONE) continue;
@@ -85,12 +59,13 @@ static int overtake(bus_acks *acks) {
         bus_store_release(&room->word, ack->word);
         set(&acks->overtaken_count, acks->overtaken_count + 1);
         bus_store_release(&acks->base, acks->base + 1); /* before: it counts in the ring alone */
-        clear_bit(acks->ready_bits, ack->offset & MASK);
-        clear_bit(acks->delayed_bits, ack->offset & MASK);
-        advance(acks);
+        clear_bit(acks->ready_bits, slot_of(acks, ack));
+        clear_bit(acks->delayed_bits, slot_of(acks, ack));
+        bus_acks_advance(acks);
         return 1;
     }
-    return 0; /* the count is wrong: a record more is not worth a search for who wrote there */
+    set(&acks->overtaken_count, BUS_ACK_OVERTAKEN); /* it was wrong: nobody tries again for ever */
+    return 0;
 }
 
 /* -------------------------------------------------------------------------- coming back */
@@ -98,14 +73,14 @@ static int overtake(bus_acks *acks) {
 static void come_back(bus_acks *acks, bus_ack *ack) {
     put(ack, BUS_ACK_READY, 0);
     set(&acks->ready, acks->ready + 1);
-    if (in_ring(acks, ack)) set_bit(acks->ready_bits, ack->offset & MASK);
+    if (in_ring(acks, ack)) set_bit(acks->ready_bits, slot_of(acks, ack));
 }
 
 static void delay(bus_acks *acks, bus_ack *ack, int64_t due_ns) {
     ack->due_ns = due_ns;
     put(ack, BUS_ACK_DELAYED, 0);
     acks->delayed++;
-    if (in_ring(acks, ack)) set_bit(acks->delayed_bits, ack->offset & MASK);
+    if (in_ring(acks, ack)) set_bit(acks->delayed_bits, slot_of(acks, ack));
     if (due_ns < acks->next_due_ns) set_due(acks, due_ns);
 }
 
@@ -115,8 +90,8 @@ static void look_at_delayed(bus_acks *acks, bus_ack *ack, int64_t now_ns, int64_
         if (ack->due_ns < *next_ns) *next_ns = ack->due_ns;
         return;
     }
-    if (in_ring(acks, ack)) clear_bit(acks->delayed_bits, ack->offset & MASK);
-    acks->delayed--;
+    if (in_ring(acks, ack)) clear_bit(acks->delayed_bits, slot_of(acks, ack));
+    if (acks->delayed) acks->delayed--;
     come_back(acks, ack);
 }
 
@@ -144,8 +119,9 @@ typedef struct { /* who claims, and how */
 
 static void give(bus_acks *acks, bus_ack *ack, const taker *to) {
     count(ack, BUS_ACK_DELIVERIES);
-    ack->due_ns = to->state == BUS_ACK_CLAIMED ? to->now_ns + BUS_ACK_STEAL_NS : NEVER;
+    int64_t due_ns = to->state == BUS_ACK_CLAIMED ? to->now_ns + BUS_ACK_STEAL_NS : NEVER;
     put(ack, to->state, to->client + 1);
+    bus_store_release((uint64_t *)&ack->due_ns, (uint64_t)due_ns); /* behind: it may be robbed */
     acks->claimants[to->client].held++;
     if (to->state == BUS_ACK_CLAIMED) set(&acks->unbegun, acks->unbegun + 1);
 }
@@ -185,11 +161,13 @@ static uint64_t claim_returned(bus_acks *acks, const taker *to, uint64_t most,
         uint64_t bits = acks->ready_bits[word] & mask;
         for (; bits && found < most; bits &= bits - 1) {
             bus_ack *ack = &acks->ring[word * 64 + __builtin_ctzll(bits)];
-            clear_bit(acks->ready_bits, ack->offset & MASK);
-            if (bus_ack_state_of(ack) != BUS_ACK_READY) continue;
+            uint64_t behind = (slot_of(acks, ack) - acks->base) & MASK;
+            clear_bit(acks->ready_bits, slot_of(acks, ack));
+            if (bus_ack_state_of(ack) != BUS_ACK_READY || behind >= acks->next - acks->base)
+                continue;
             if (acks->ready) set(&acks->ready, acks->ready - 1);
             give(acks, ack, to);
-            offsets[found++] = ack->offset;
+            offsets[found++] = acks->base + behind;
         }
     }
     return found;
@@ -214,7 +192,8 @@ static uint64_t claim_fresh(bus_acks *acks, const taker *to, uint64_t end, uint6
 /* The newest one: its owner would begin with it last. */
 static uint64_t steal(bus_acks *acks, const taker *to, uint64_t *offsets) {
     uint64_t left = acks->unbegun;
-    for (uint64_t offset = acks->next; left && offset > acks->base; offset--) {
+    uint64_t offset = acks->next, count = offset - acks->base;
+    for (; left && count && count <= BUS_ACK_WINDOW; count--, offset--) {
         bus_ack *ack = &acks->ring[(offset - 1) & MASK];
         if (bus_ack_state_of(ack) != BUS_ACK_CLAIMED) continue;
         left--;
@@ -223,7 +202,7 @@ static uint64_t steal(bus_acks *acks, const taker *to, uint64_t *offsets) {
         if (ack->counts[BUS_ACK_DELIVERIES]) ack->counts[BUS_ACK_DELIVERIES]--;
         give(acks, ack, to);
         acks->stolen++;
-        offsets[0] = ack->offset;
+        offsets[0] = offset - 1;
         return 1;
     }
     return 0;
@@ -235,29 +214,29 @@ uint64_t bus_acks_claim(bus_acks *acks, int client, enum bus_ack_state state, ui
     wake_delayed(acks, now_ns);
     uint64_t found = claim_overtaken(acks, &to, most, offsets);
     found += claim_returned(acks, &to, most - found, offsets + found);
+    if (acks->ready && found < most) bus_acks_mend(acks); /* or all would look for it for ever */
     found += claim_fresh(acks, &to, end, most - found, offsets + found);
     return found || most == 0 ? found : steal(acks, &to, offsets);
 }
 
 /* -------------------------------------------------------------------- what became of them */
 
-static void finish(bus_acks *acks, bus_ack *ack, enum bus_ack_state state) {
-    uint64_t offset = ack->offset;
-    if (state == BUS_ACK_DONE) acks->done++;
-    else acks->dead++;
+static void finish(bus_acks *acks, bus_ack *ack, uint64_t offset, enum bus_ack_state state) {
     if (in_ring(acks, ack)) {
         put(ack, state, 0);
     } else {
         put(ack, BUS_ACK_NONE, 0);
         if (acks->overtaken_count) set(&acks->overtaken_count, acks->overtaken_count - 1);
     }
-    if (offset == acks->base || offset == acks->low) advance(acks);
+    if (state == BUS_ACK_DONE) acks->done++;
+    else acks->dead++;
+    if (offset == acks->base || offset == acks->low) bus_acks_advance(acks);
 }
 
 int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_state state,
                     enum bus_ack_count cause, int64_t due_ns) {
     bus_ack *ack = bus_acks_find(acks, offset);
-    if (ack == NULL || bus_ack_owner(ack) != (uint32_t)client + 1) return 0;
+    if (ack == NULL || !is_held_by(ack, client)) return 0;
     if (state == BUS_ACK_RUNNING) {
         if (bus_ack_state_of(ack) == BUS_ACK_CLAIMED && acks->unbegun)
             set(&acks->unbegun, acks->unbegun - 1);
@@ -267,7 +246,7 @@ int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_st
     }
     let_go(acks, ack);
     if (state >= BUS_ACK_DONE) {
-        finish(acks, ack, state);
+        finish(acks, ack, offset, state);
         return 1;
     }
     acks->returned++;
@@ -294,7 +273,7 @@ void bus_acks_jump(bus_acks *acks, uint64_t to) {
         bus_store_release(&acks->base, to); /* first: a base above `next` tells of a death here */
         bus_store_release(&acks->next, to);
     }
-    advance(acks);
+    bus_acks_advance(acks);
 }
 
 static void take_from(bus_acks *acks, bus_ack *ack, int died) {
@@ -308,86 +287,29 @@ static void take_from(bus_acks *acks, bus_ack *ack, int died) {
     come_back(acks, ack);
 }
 
-uint64_t bus_acks_take_back(bus_acks *acks, int client, int died) {
-    uint64_t taken = 0, left = acks->overtaken_count;
-    for (uint64_t i = 0; left && i < BUS_ACK_OVERTAKEN; i++) {
-        bus_ack *ack = &acks->overtaken[i];
-        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
-        left--;
-        if (bus_ack_owner(ack) != (uint32_t)client + 1) continue;
-        take_from(acks, ack, died);
+static uint64_t take_all(bus_acks *acks, bus_ack *slots, uint64_t count, int client, int died) {
+    uint64_t taken = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (!is_held_by(&slots[i], client)) continue;
+        take_from(acks, &slots[i], died);
         taken++;
     }
-    for (uint64_t offset = acks->base; offset < acks->next; offset++) {
-        bus_ack *ack = &acks->ring[offset & MASK];
-        if (bus_ack_owner(ack) != (uint32_t)client + 1) continue;
-        take_from(acks, ack, died);
-        taken++;
+    return taken;
+}
+
+uint64_t bus_acks_take_back(bus_acks *acks, int client, int died) {
+    uint64_t taken = take_all(acks, acks->overtaken, BUS_ACK_OVERTAKEN, client, died);
+    uint64_t count = acks->next - acks->base, start = acks->base & MASK;
+    uint64_t first = count < BUS_ACK_WINDOW - start ? count : BUS_ACK_WINDOW - start;
+    if (count <= BUS_ACK_WINDOW) {
+        taken += take_all(acks, acks->ring + start, first, client, died);
+        taken += take_all(acks, acks->ring, count - first, client, died);
     }
     acks->claimants[client].held = 0;
     acks->claimants[client].reader = 0;
     bus_store_release(&acks->claimants[client].generation, 0);
     if (died) acks->reaped += taken;
     return taken;
-}
-
-/* --------------------------------------------------------------------- begin, and mending */
-
-void bus_acks_begin(bus_acks *acks, uint64_t offset) {
-    acks->low = acks->base = acks->next = offset;
-    acks->next_due_ns = NEVER;
-}
-
-static void recount(bus_acks *acks, bus_ack *ack) {
-    uint32_t owner = bus_ack_owner(ack);
-    switch (bus_ack_state_of(ack)) {
-    case BUS_ACK_READY:
-        set(&acks->ready, acks->ready + 1);
-        if (in_ring(acks, ack)) set_bit(acks->ready_bits, ack->offset & MASK);
-        return;
-    case BUS_ACK_DELAYED:
-        acks->delayed++;
-        if (in_ring(acks, ack)) set_bit(acks->delayed_bits, ack->offset & MASK);
-        if (ack->due_ns < acks->next_due_ns) set_due(acks, ack->due_ns);
-        return;
-    case BUS_ACK_CLAIMED:
-        set(&acks->unbegun, acks->unbegun + 1); /* fall through */
-    case BUS_ACK_RUNNING:
-        if (owner && owner <= BUS_CLIENTS) acks->claimants[owner - 1].held++;
-        return;
-    default: return;
-    }
-}
-
-void bus_acks_mend(bus_acks *acks) {
-    if (acks->base > acks->next) bus_store_release(&acks->next, acks->base); /* in a jump */
-    set(&acks->ready, 0);
-    set(&acks->unbegun, 0);
-    set(&acks->overtaken_count, 0);
-    acks->delayed = 0;
-    set_due(acks, NEVER);
-    memset(acks->ready_bits, 0, sizeof acks->ready_bits);
-    memset(acks->delayed_bits, 0, sizeof acks->delayed_bits);
-    for (int i = 0; i < BUS_CLIENTS; i++) acks->claimants[i].held = 0;
-    for (uint64_t i = 0; i < BUS_ACK_OVERTAKEN; i++) {
-        bus_ack *ack = &acks->overtaken[i];
-        if (bus_ack_state_of(ack) == BUS_ACK_NONE) continue;
-        if (is_final(ack) || ack->offset >= acks->base) { /* it was not overtaken yet */
-            put(ack, BUS_ACK_NONE, 0);
-            continue;
-        }
-        set(&acks->overtaken_count, acks->overtaken_count + 1);
-        recount(acks, ack);
-    }
-    for (uint64_t offset = acks->base; offset < acks->next; offset++) {
-        bus_ack *ack = &acks->ring[offset & MASK];
-        if (ack->offset != offset || bus_ack_state_of(ack) == BUS_ACK_NONE) { /* rather twice */
-            ack->offset = offset;
-            put(ack, BUS_ACK_READY, 0);
-        }
-        recount(acks, ack);
-    }
-    advance(acks);
 }
 
 int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns) {

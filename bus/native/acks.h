@@ -126,6 +126,12 @@ bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset);
 /* Without the mutex: whether a claim may find something. */
 int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns);
 
+/* All below are done. Never above `base`, whatever stands there: the group commits it. */
+static inline uint64_t bus_acks_low(const bus_acks *acks) {
+    uint64_t low = bus_load_acquire(&acks->low), base = bus_load_acquire(&acks->base);
+    return low < base ? low : base;
+}
+
 static inline enum bus_ack_state bus_ack_state_of(const bus_ack *ack) {
     return (enum bus_ack_state)(uint32_t)bus_load_relaxed(&ack->word);
 }

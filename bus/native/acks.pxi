@@ -59,6 +59,7 @@ cdef extern from "acks.h" nogil:
     uint64_t bus_acks_take_back(bus_acks *acks, int client, int died)
     bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset)
     int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns)
+    uint64_t bus_acks_low(const bus_acks *acks)
     bus_ack_state bus_ack_state_of(const bus_ack *ack)
     uint32_t bus_ack_owner(const bus_ack *ack)
 
@@ -226,7 +227,7 @@ cdef class AckTable(Table):
     @property
     def low(self):
         """All records below are done: what the group has committed."""
-        return bus_load_acquire(&self.acks.low)
+        return bus_acks_low(self.acks)
 
     @property
     def is_deleted(self):
@@ -281,34 +282,18 @@ cdef class AckTable(Table):
         done: [first, end) ranges that are done between base and next. left: Claimed of each record
         that is not done and of which something is to be kept: older than base, counted, or delayed.
         """
-        cdef uint64_t offset, first = 0, base, after
-        cdef bint inside = False, is_done
-        cdef bus_ack *ack
-        cdef list done = [], left = []
-        cdef int i
-        self.take(<int64_t>(wait_ms * MS))
+        cdef bus_acks *copy = <bus_acks *>calloc(1, sizeof(bus_acks))
+        if copy == NULL:
+            raise MemoryError
         try:
-            base, after = self.acks.base, self.acks.next
-            for i in range(BUS_ACK_OVERTAKEN):
-                ack = &self.acks.overtaken[i]
-                if bus_ack_state_of(ack) != BUS_ACK_NONE:
-                    left.append(left_of(ack))
-            for offset in range(base, after):
-                ack = &self.acks.ring[offset % BUS_ACK_WINDOW]
-                is_done = bus_ack_state_of(ack) >= BUS_ACK_DONE
-                if is_done != inside:
-                    if inside:
-                        done.append((first, offset))
-                    first = offset
-                    inside = is_done
-                if not is_done and (bus_ack_state_of(ack) == BUS_ACK_DELAYED
-                                    or any_count(ack)):
-                    left.append(left_of(ack))
-            if inside:
-                done.append((first, after))
-        finally:
+            self.take(<int64_t>(wait_ms * MS))
+            memcpy(copy, self.acks, sizeof(bus_acks)) # members wait for no more than that
             self.give()
-        return Acknowledged(base, after, done, left)
+            if not bus_acks_sound(copy):
+                raise _errors.CorruptSegmentError(f"{self.path} was overwritten just now")
+            return acknowledged(copy)
+        finally:
+            free(copy)
 
     def restore(self, uint64_t base, uint64_t after, done, left):
         """Fills a table that nobody else can see yet with what a snapshot said.
@@ -344,6 +329,31 @@ cdef class AckTable(Table):
         self.acks.base = base
         self.acks.next = after
         bus_acks_mend(self.acks)
+
+
+cdef object acknowledged(const bus_acks *acks):
+    """What a table that nobody writes to says."""
+    cdef uint64_t offset, first = 0, base = acks.base, after = acks.next
+    cdef bint inside = False, is_done
+    cdef const bus_ack *ack
+    cdef list done = [], left = []
+    cdef int i
+    for i in range(BUS_ACK_OVERTAKEN):
+        if bus_ack_state_of(&acks.overtaken[i]) != BUS_ACK_NONE:
+            left.append(left_of(&acks.overtaken[i]))
+    for offset in range(base, after):
+        ack = &acks.ring[offset % BUS_ACK_WINDOW]
+        is_done = bus_ack_state_of(ack) >= BUS_ACK_DONE
+        if is_done != inside:
+            if inside:
+                done.append((first, offset))
+            first = offset
+            inside = is_done
+        if not is_done and (bus_ack_state_of(ack) == BUS_ACK_DELAYED or any_count(ack)):
+            left.append(left_of(ack))
+    if inside:
+        done.append((first, after))
+    return Acknowledged(base, after, done, left)
 
 
 cdef bint any_count(const bus_ack *ack) noexcept:

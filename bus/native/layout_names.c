@@ -1,5 +1,6 @@
 #include "layout_names.h"
 
+#include "acks.h"
 #include "log.h"
 
 #define CONSTANT(name) {#name, (uint64_t)(name)}
@@ -9,6 +10,8 @@
 const bus_layout_name bus_layout_names[] = {
     CONSTANT(BUS_LAYOUT_VERSION), CONSTANT(BUS_MAGIC_BUS), CONSTANT(BUS_MAGIC_PARTITION),
     CONSTANT(BUS_MAGIC_SEGMENT), CONSTANT(BUS_MAGIC_MEMBERS), CONSTANT(BUS_MAGIC_OFFSETS),
+    CONSTANT(BUS_MAGIC_ACKS), CONSTANT(BUS_ACK_WINDOW), CONSTANT(BUS_ACK_OVERTAKEN),
+    CONSTANT(BUS_ACK_DELETED), CONSTANT(BUS_ACK_COUNTS),
     CONSTANT(BUS_PAGE), CONSTANT(BUS_CLIENTS), CONSTANT(BUS_RING_SLOTS), CONSTANT(BUS_READERS),
     CONSTANT(BUS_READER_CLAIMED),
     CONSTANT(BUS_INDEX_ENTRIES), CONSTANT(BUS_FRAME_ALIGN), CONSTANT(BUS_VALUE_ALIGN),
@@ -26,6 +29,7 @@ const bus_layout_name bus_layout_names[] = {
     CONSTANT(BUS_LOST_RANGES), CONSTANT(BUS_WAIT_SPARE), CONSTANT(BUS_WAIT_REPLICA),
     CONSTANT(BUS_WAIT_READER), CONSTANT(BUS_WAIT_OFFSETS), CONSTANT(BUS_WAIT_LAG),
     CONSTANT(BUS_TOPIC_DELETED), CONSTANT(BUS_BROKEN),
+    SIZE(bus_acks), SIZE(bus_ack), SIZE(bus_claimant),
     SIZE(bus_control), SIZE(bus_client), SIZE(bus_partition), SIZE(bus_end), SIZE(bus_mark),
     SIZE(bus_ring_slot), SIZE(bus_lost), SIZE(bus_synced),
     SIZE(bus_reader), SIZE(bus_segment), SIZE(bus_index_entry), SIZE(bus_frame), SIZE(bus_members),
@@ -97,5 +101,17 @@ const bus_layout_name bus_layout_names[] = {
     FIELD(bus_offset_entry, sequence), FIELD(bus_offset_entry, offset),
     FIELD(bus_offset_entry, generation), FIELD(bus_offset_entry, timestamp),
     FIELD(bus_offset_entry, metadata),
+    FIELD(bus_acks, magic), FIELD(bus_acks, version), FIELD(bus_acks, bytes),
+    FIELD(bus_acks, bus_id), FIELD(bus_acks, group_id), FIELD(bus_acks, topic_id),
+    FIELD(bus_acks, partition), FIELD(bus_acks, flags), FIELD(bus_acks, lock),
+    FIELD(bus_acks, low), FIELD(bus_acks, base), FIELD(bus_acks, next), FIELD(bus_acks, ready),
+    FIELD(bus_acks, delayed), FIELD(bus_acks, overtaken_count), FIELD(bus_acks, claimants_high),
+    FIELD(bus_acks, next_due_ns), FIELD(bus_acks, done), FIELD(bus_acks, dead),
+    FIELD(bus_acks, returned), FIELD(bus_acks, reaped), FIELD(bus_acks, sleepers),
+    FIELD(bus_acks, stolen), FIELD(bus_acks, unbegun),
+    FIELD(bus_acks, claimants), FIELD(bus_acks, ready_bits), FIELD(bus_acks, delayed_bits),
+    FIELD(bus_acks, overtaken), FIELD(bus_acks, ring),
+    FIELD(bus_claimant, generation), FIELD(bus_claimant, held), FIELD(bus_claimant, reader),
+    FIELD(bus_ack, offset), FIELD(bus_ack, word), FIELD(bus_ack, due_ns), FIELD(bus_ack, counts),
     {NULL, 0},
 };

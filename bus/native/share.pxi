@@ -150,7 +150,7 @@ cdef class ShareCursor(Cursor):
 
     def publish(self):
         """Producers of a topic in memory may overwrite what all members have done with."""
-        cdef uint64_t low = bus_load_acquire(&self.acks.acks.low)
+        cdef uint64_t low = bus_acks_low(self.acks.acks)
         cdef bus_partition *control = self.log.control
         cdef bus_claimant *claimant
         cdef uint32_t i

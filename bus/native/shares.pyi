@@ -11,6 +11,7 @@ class AckTable(Table):
     """Who works on which record of one partition."""
 
     client: int
+    path: str
     identity: tuple[int, int, int, int]
     low: int
     is_deleted: bool

@@ -1,7 +1,7 @@
 """The full sweep, and docs/steps.md.
 
     python -m tests.steps [--page FILE] [--grid N] [--later-grid N] [--third-grid N]
-                          [--python-grid N]
+                          [--ack-grid N] [--python-grid N]
 
 Kills before every instruction of every native path, and again in the next append, from each state
 that a death has left: a double fault. On the shortest paths a third time. Larger grids are quicker,
@@ -15,7 +15,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.steps import python_paths
+from tests.steps import ack_sweep, python_paths
 from tests.steps.native_sweep import ROOT, Sweep, build, sweep
 from tests.steps.report import page
 
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--grid", default="1", help="first deaths at every so many")
     parser.add_argument("--later-grid", default="16", help="second deaths at every so many")
     parser.add_argument("--third-grid", default="256", help="third deaths at every so many")
+    parser.add_argument("--ack-grid", default="1", help="the same, in share groups' ack tables")
     parser.add_argument("--python-grid", default="2", help="the same, second ones of Python paths")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -72,10 +73,15 @@ def run(directory: Path, options: argparse.Namespace) -> dict[str, Sweep]:
             tuple(line for one in found for line in one.violations),
         )
 
+    def acks() -> Sweep:
+        program = ack_sweep.build(directory)
+        return ack_sweep.sweep(program, "--grid", options.ack_grid, timeout_s=TIMEOUT_S)
+
     return {
         "one": swept("one death", "--grid", options.grid, "--ask", "--long"),
         "two": together(2, DOUBLE, "64", options.later_grid),
         "three": together(3, TRIPLE, "64", options.third_grid),
+        "acks": acks(),
     }
 
 

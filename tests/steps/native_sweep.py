@@ -55,19 +55,31 @@ class Sweep:
 
 def build(directory: Path, breakages: Iterable[Breakage] = ()) -> Path:
     """The stepping program, with the core as it is or broken on purpose."""
-    source = directory / "core"
+    return compiled(directory, "steps", PROGRAM.glob("*.c"), [PROGRAM], breakages)
+
+
+def compiled(
+    directory: Path,
+    name: str,
+    files: Iterable[Path],
+    includes: Iterable[Path],
+    breakages: Iterable[Breakage] = (),
+) -> Path:
+    """A program of these files and a copy of the core."""
+    source = directory / f"core-{name}"
     source.mkdir()
     for file in CORE.glob("*.[ch]"):
         if file.name != "core.c":
             (source / file.name).write_text(file.read_text())
-    for name, old, new in breakages:
-        text = (source / name).read_text()
-        assert text.count(old) == 1, f"{name} does not hold this once: {old}"
-        (source / name).write_text(text.replace(old, new))
-    program = directory / "steps"
-    files = sorted(str(file) for place in (source, PROGRAM) for file in place.glob("*.c"))
+    for broken, old, new in breakages:
+        text = (source / broken).read_text()
+        assert text.count(old) == 1, f"{broken} does not hold this once: {old}"
+        (source / broken).write_text(text.replace(old, new))
+    program = directory / name
+    places = [f"-I{place}" for place in (source, *includes)]
+    sources = sorted(str(file) for file in (*source.glob("*.c"), *files))
     compiler = os.environ.get("CC", "cc")
-    command = [compiler, *FLAGS, f"-I{source}", f"-I{PROGRAM}", *files, *LINK, "-o", str(program)]
+    command = [compiler, *FLAGS, *places, *sources, *LINK, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert built.returncode == 0, built.stderr
     return program

@@ -10,6 +10,7 @@ _HEADS = {
     "one": "One death, before every instruction",
     "two": "Two deaths: the second in the next append, from every state that the first left",
     "three": "Three deaths: from every state that two have left, one more",
+    "acks": "Share groups: one death in an ack table, and a survivor that mends and works on",
 }
 
 

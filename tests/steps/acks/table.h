@@ -1,0 +1,33 @@
+/* table.h: the ack table that processes die in, and a survivor who looks at what they leave. */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include "acks.h"
+
+enum { /* client slots: who dies, who lives and has records, who died before, who goes on */
+    TABLE_VICTIM = 5,
+    TABLE_OTHER = 6,
+    TABLE_DEAD = 7,
+    TABLE_SURVIVOR = 9,
+    TABLE_CLAIMED_MAX = 2 * BUS_ACK_WINDOW,
+};
+#define TABLE_NOW ((int64_t)1000000)
+
+extern bus_acks *table;
+
+void table_open(void);
+/* Empty, with all of them attached. */
+void table_reset(void);
+void table_lock(void); /* what a dead holder left is mended first: acks.pxi */
+void table_unlock(void);
+uint64_t table_claim(int client, uint64_t end, uint64_t most);
+void table_settle(int client, uint64_t offset, enum bus_ack_state state);
+
+/* What stands there is where each victim begins; `settled` may be final afterwards, or not. */
+void table_set_base(uint64_t settled);
+void table_restore(void);
+uint64_t table_hash(void); /* of what a survivor can see */
+/* Mends, takes back what the dead had, works on all of it; faults are collected (see fault.h). */
+void table_survive(void);
+
+#endif
