@@ -15,35 +15,29 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 from bus import files
 from bus.assignment import Partition
 from bus.directory import BusDirectory
-from bus.errors import BusError, CorruptSegmentError, LockTimeoutError
-from bus.group_ids import check_group_id, quote_group
+from bus.errors import BusError, CorruptSegmentError, DirectoryError, LockTimeoutError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
+from bus.kept_acks import acks_name, believed, written
 from bus.native.core import AckTable, Bells
-from bus.native.tuples import Acknowledged, Claimed
+from bus.native.tuples import Acknowledged
 from bus.twofold import COPY_SUFFIX
 
 logger = logging.getLogger(__name__)
 
-SUFFIX: Final = ".acks"
 #: What was acknowledged longer ago outlives a loss of power, in seconds.
 KEEP_PERIOD_S: Final = 5.0
 #: The broker must not hang behind a member that was stopped while it held the mutex of a table.
 LOCK_TIMEOUT_MS: Final = 50
 _FILE: Final = re.compile(r"acks-(\d+)-(\d+)-(\d+)\.ctl(?:\.new)?")
 _NS: Final = 1_000_000_000
-
-
-def acks_name(group: str) -> str:
-    """File of a group's acknowledgements, in the directory of groups."""
-    return quote_group(check_group_id(group)) + SUFFIX
 
 
 def table_name(group_id: int, partition: Partition) -> str:
@@ -74,6 +68,7 @@ class GroupAcks:
         self.tables: dict[Partition, AckTable] = {}
         #: what was kept of tables that nobody has asked for since
         self.kept: dict[Partition, Acknowledged] = {}
+        self._last: dict[Partition, Acknowledged] = {}
         self._figures: dict[Partition, dict[str, int]] = {}
         self._kept_s = 0.0
 
@@ -88,32 +83,17 @@ class GroupAcks:
         return {partition: table.figures() for partition, table in self.tables.items()}
 
     def content(self) -> dict[str, Any]:
-        """What is to be kept now. Raises LockTimeoutError."""
+        """What is to be kept now. Of a table that cannot be read, what was read last is: whatever
+        was acknowledged since comes again."""
         figures = self.figures()
-        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
-        found = dict(self.kept)
         for partition, table in self.tables.items():
-            found[partition] = table.snapshot(LOCK_TIMEOUT_MS)
-        tables = {}
-        for (topic, number), one in found.items():
-            left = [
-                [offset, due_ns and due_ns - now_ns + wall_ns, counts]
-                for offset, _, _, due_ns, counts in one.left
-            ]
-            tables[f"{topic}-{number}"] = [one.base, one.next, one.done, left]
+            try:
+                self._last[partition] = table.snapshot(LOCK_TIMEOUT_MS)
+            except (LockTimeoutError, CorruptSegmentError) as error:
+                logger.error("group %r: %s", self.group, error)
         self._figures, self._kept_s = figures, time.monotonic()
-        return {"group": self.group, "group_id": self.group_id, "tables": tables}
-
-    def take(self, content: Mapping[str, Any]) -> None:
-        """Remember what was kept. Raises ValueError, TypeError or KeyError if it is nonsense."""
-        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
-        for name, (base, after, done, left) in content["tables"].items():
-            topic, number = map(int, name.split("-"))
-            entries = [
-                Claimed(offset, -1, False, due_ns and max(due_ns - wall_ns + now_ns, 1), counts)
-                for offset, due_ns, counts in left
-            ]
-            self.kept[topic, number] = Acknowledged(base, after, done, entries)
+        read = {at: one for at, one in self._last.items() if at in self.tables}
+        return written(self.group, self.group_id, self.kept | read)
 
 
 class AckTables:
@@ -138,11 +118,11 @@ class AckTables:
             return
         acks = self._groups[group] = GroupAcks(group, group_id)
         try:
+            self._directory.mend_truth(relative)
             content = self._directory.read_truth(relative)
             if content is not None:
-                acks.take(content)
-        except (CorruptSegmentError, ValueError, TypeError, KeyError) as error:
-            acks.kept.clear()
+                acks.kept = believed(content, group, group_id)
+        except (CorruptSegmentError, ValueError) as error:
             self._hot.incidents.note(
                 Incident.METADATA_MENDED,
                 "%s: %s; what share group %s had done behind its committed offset comes again",
@@ -153,11 +133,31 @@ class AckTables:
         self._adopt(acks)
 
     def _adopt(self, acks: GroupAcks) -> None:
-        for name in os.listdir(self._hot.fd):
+        """The tables that a broker before this one has left."""
+        for name in sorted(os.listdir(self._hot.fd)):
             found = _FILE.fullmatch(name)
-            if found and int(found[1]) == acks.group_id and not name.endswith(".new"):
-                partition = int(found[2]), int(found[3])
-                acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
+            if not found or int(found[1]) != acks.group_id or name.endswith(".new"):
+                continue
+            partition = int(found[2]), int(found[3])
+            try:
+                table = acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
+                self._verify(table, acks.group_id, partition)
+            except (CorruptSegmentError, DirectoryError) as error:
+                self._hot.incidents.note(
+                    Incident.METADATA_MENDED,
+                    "%s; what share group %s has done there since it was kept comes again",
+                    error,
+                    acks.group,
+                )
+                self._drop(acks, partition)
+
+    def _verify(self, table: AckTable, group_id: int, partition: Partition) -> None:
+        """Raises CorruptSegmentError for a table that is not that one, or cannot be worked with."""
+        wanted = (self._directory.bus_id, group_id, *partition)
+        if table.identity != wanted:
+            raise CorruptSegmentError(f"{table.path} is of {table.identity}, not of {wanted}")
+        with suppress(LockTimeoutError):  # a stopped member holds it
+            table.snapshot(LOCK_TIMEOUT_MS)
 
     def ensure(
         self, group: str, group_id: int, partition: Partition, committed: int | None, start: int
@@ -202,6 +202,16 @@ class AckTables:
         """How far each partition of a group is done: what it has committed."""
         acks = self._groups.get(group)
         return {} if acks is None else {at: table.low for at, table in acks.tables.items()}
+
+    def described(self, group: str) -> list[tuple[int, int, dict[str, int]]]:
+        """(topic id, partition, figures) of each table of a group; none if it is no share group."""
+        acks = self._groups.get(group)
+        if acks is None:
+            return []
+        return [
+            (*partition, {**table.figures(), "in_flight": _in_flight(table)})
+            for partition, table in sorted(acks.tables.items())
+        ]
 
     def reap(self, slot: int, generation: int) -> bool:
         """Takes back what a dead client had. False if a stopped process holds a table."""
@@ -272,13 +282,18 @@ class AckTables:
                 del acks.kept[partition]
 
     def _drop(self, acks: GroupAcks, partition: Partition) -> None:
-        table = acks.tables.pop(partition)
+        table = acks.tables.pop(partition, None)
         try:
-            table.mark_deleted(LOCK_TIMEOUT_MS)
+            if table is not None:
+                table.mark_deleted(LOCK_TIMEOUT_MS)
         except (LockTimeoutError, CorruptSegmentError) as error:
             logger.error("%s", error)
         with suppress(FileNotFoundError):
             os.unlink(table_name(acks.group_id, partition), dir_fd=self._hot.fd)
+
+
+def _in_flight(table: AckTable) -> int:
+    return sum(table.held_by(client) for client, _ in table.claimants())
 
 
 def keep(directory: BusDirectory, group: str, content: dict[str, Any]) -> None:

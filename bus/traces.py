@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SEGMENTS: Final = "topics/*/*/*.log"
 _OFFSETS: Final = "groups/*.offsets"
 _HOT_FILE: Final = re.compile(r"(?:group-)?(\d+)(?:-\d+)?(?:\.(\d+))?\.(?:ctl|seg)")
+_ACKS_FILE: Final = re.compile(r"acks-(\d+)-(\d+)-\d+\.ctl(?:\.new)?")
 #: The serial of a hot file has the epoch of its broker above these bits.
 _SERIAL_BITS: Final = 32
 
@@ -66,6 +67,7 @@ def highest_id(path: Path, hot_path: Path | None) -> int:
     for _, group_id, _ in tables(path):
         found.append(group_id)
     found += [topic for topic, _ in highest_commits(path)]
+    found += [one for name in _hot_names(hot_path) for one in _ids_of_acks(name)]
     return max(found + [topic for topic, _ in _hot_numbers(hot_path)])
 
 
@@ -87,11 +89,19 @@ def highest_epoch(hot_path: Path | None) -> int:
     return max((serial >> _SERIAL_BITS for _, serial in _hot_numbers(hot_path)), default=0)
 
 
+def _hot_names(hot_path: Path | None) -> list[str]:
+    return os.listdir(hot_path) if hot_path is not None and hot_path.is_dir() else []
+
+
+def _ids_of_acks(name: str) -> list[int]:
+    """The ids of group and topic in the name of an ack table."""
+    match = _ACKS_FILE.fullmatch(name)
+    return [int(match[1]), int(match[2])] if match else []
+
+
 def _hot_numbers(hot_path: Path | None) -> Iterator[tuple[int, int]]:
     """(id, serial) of every file in the hot directory; a file without serial has 0."""
-    if hot_path is None or not hot_path.is_dir():
-        return
-    for name in os.listdir(hot_path):
+    for name in _hot_names(hot_path):
         match = _HOT_FILE.fullmatch(name)
         if match:
             yield int(match[1]), int(match[2] or 0)

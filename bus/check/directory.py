@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bus.address import Address, resolve_address
+from bus.check.acks import check_acks
 from bus.check.committed import GroupOffsets, check_offsets, check_reach
 from bus.check.copies import check_copies, check_limit
 from bus.check.damage import Damage, Findings
@@ -19,7 +20,7 @@ from bus.check.partition import check_partition
 from bus.check.segment import Expected, SegmentFacts
 from bus.check.topics import CheckedTopic, read_topics
 from bus.check.truth import check_counters
-from bus.check.volatile import check_control, check_members
+from bus.check.volatile import check_ack_tables, check_control, check_members
 from bus.directory import BusDirectory, boot_id
 from bus.errors import BusError, CorruptSegmentError
 
@@ -82,6 +83,7 @@ class _Check:
         bus_id = self.directory.bus_id
         check_control(self.hot_path / "bus.ctl", bus_id, runtime.hot_id, self.findings)
         check_members(self.hot_path, groups, bus_id, self.findings)
+        check_ack_tables(self.hot_path, groups, bus_id, self.findings)
 
     def _usable_hot_path(self) -> Path | None:
         """The hot directory of this boot; what an earlier boot left there means nothing."""
@@ -104,6 +106,7 @@ class _Check:
             if group:
                 groups.append(group)
         check_offset_copies(self.directory, groups, self.findings)
+        check_acks(self.directory, groups, self.findings)
         return groups
 
     def _check_partition(self, topic: CheckedTopic, partition: int) -> None:

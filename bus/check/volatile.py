@@ -1,8 +1,10 @@
-"""The headers of the shared tables in the hot directory: bus.ctl, and one table per group.
+"""The headers of the shared tables in the hot directory: bus.ctl, one table per group, and one per
+partition of a share group.
 
 Only what never changes is looked at: the rest changes under a lock that a reader may not take.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from bus.native.core import LAYOUT
 _COMMON = {"magic": "Q", "version": "I", "bytes": "I", "bus_id": "Q"}
 _BUS = Fields("bus_control", {**_COMMON, "hot_id": "Q", "pid_namespace": "Q"})
 _MEMBERS = Fields("bus_members", {**_COMMON, "group_id": "Q"})
+_ACKS = Fields("bus_acks", {**_COMMON, "group_id": "Q", "topic_id": "Q", "partition": "I"})
+_ACKS_FILE = re.compile(r"acks-(\d+)-(\d+)-(\d+)\.ctl")
 _VERSION = LAYOUT["BUS_LAYOUT_VERSION"]
 
 
@@ -45,6 +49,27 @@ def check_members(
             "group_id": group.group_id,
         }
         _check(path, _MEMBERS, wanted, findings)
+
+
+def check_ack_tables(
+    hot_path: Path, groups: Iterable[GroupOffsets], bus_id: int, findings: Findings
+) -> None:
+    """Check the ack tables of these groups; those of a group deleted just now are passed over."""
+    known = {group.group_id for group in groups}
+    for path in sorted(hot_path.glob("acks-*.ctl")):
+        found = _ACKS_FILE.fullmatch(path.name)
+        if found is None or int(found[1]) not in known:
+            continue
+        wanted = {
+            "magic": LAYOUT["BUS_MAGIC_ACKS"],
+            "version": _VERSION,
+            "bytes": _ACKS.size,
+            "bus_id": bus_id,
+            "group_id": int(found[1]),
+            "topic_id": int(found[2]),
+            "partition": int(found[3]),
+        }
+        _check(path, _ACKS, wanted, findings)
 
 
 def _check(path: Path, fields: Fields, wanted: dict[str, int], findings: Findings) -> None:

@@ -29,6 +29,7 @@ from bus.errors import BusError, CorruptSegmentError, IllegalStateError
 from bus.hot_place import CONTROL_FILE
 from bus.incidents import Incidents
 from bus.liveness import any_locked
+from bus.repair.acks import renew_acks
 from bus.repair.aside import Aside
 from bus.repair.done import Log, Repair
 from bus.repair.metadata import clear_topics, open_identity, renew_groups
@@ -124,6 +125,8 @@ class _Repair:
             mending.begin(self._directory)
             self._tell_mended()
             renew_groups(self._directory, self._log, self._aside)
+            renew_acks(self._directory, self._log, self._aside)
+            self._tell_mended()
             hot_path = self._directory.known_hot_path()
             is_hot = hot_path is not None and hot_path.is_dir()
             if hot_path is not None and is_hot:

@@ -19,7 +19,7 @@ _ROOT_FILES: Final = (
     *("broker.lock", "clients.lock"),
 )
 _PARTITION_FILE: Final = re.compile(r"state\.json(\.copy)?|\d{20}\.log|replica\.lock")
-_GROUP_FILE: Final = re.compile(r"[^.].*\.offsets(\.copy)?")
+_GROUP_FILE: Final = re.compile(r"[^.].*\.(offsets|acks)(\.copy)?")
 
 #: a path, what its mode must satisfy, and what that is called
 _Expected = tuple[str, Callable[[int], bool], str]
