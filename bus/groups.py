@@ -167,6 +167,7 @@ class Groups:
                     "id": group.id,
                     "members": len(description.members),
                     "state": description.state,
+                    "kind": "share" if group.name in self.acks else "consumer",
                 }
             )
         return summaries
@@ -327,11 +328,17 @@ class Groups:
 
     def _commit_lows(self, group: OpenGroup) -> None:
         """What a share group has done is committed by its members now and then, and at the end."""
-        lows = {at: (low, b"") for at, low in self.acks.lows(group.name).items()}
-        if lows:
+        lows = self.acks.lows(group.name)
+        known = group.offsets.get(list(lows))
+        ahead = {
+            at: (low, b"")
+            for at, low in lows.items()
+            if (before := known[at]) is None or before.offset < low
+        }
+        if ahead:
             with group.members.locked():
                 group.offsets.put(
-                    lows, generation=group.members.generation, timestamp_ns=time.time_ns()
+                    ahead, generation=group.members.generation, timestamp_ns=time.time_ns()
                 )
             group.offsets.sync()
 

@@ -98,6 +98,7 @@ class Operations:
             "groups": self._list_groups,
             "delete_group": self._delete_group,
             "share": self._share,
+            "shares": self._shares,
             "forget_shares": self._forget_shares,
             "tend": self._tend,
             "status": self._status.collect,
@@ -277,6 +278,10 @@ class Operations:
         found = self._inventory.catalog.get(check_topic_name(topic))
         self._inventory.partition(found.name, partition)  # raises if there is none
         return {"table": self._groups.share(group, (found.id, partition), start)}
+
+    def _shares(self, *, name: str) -> dict[str, Any]:
+        """What the ack tables of a group say, by topic id and partition."""
+        return {"tables": self._groups.acks.described(self._groups.get(name).name)}
 
     def _forget_shares(self, *, name: str, partitions: list[list[int]]) -> dict[str, Any]:
         """The offsets of an empty share group are to be set anew for partitions of topic ids."""

@@ -35,12 +35,15 @@ class GroupAdmin(Handle):
     """The part of an Admin that works on consumer groups and on offsets."""
 
     def list_groups(self) -> list[dict[str, Any]]:
-        """Every group: {"group_id", "protocol_type", "group_state", "members"}, by name."""
+        """Every group: {"group_id", "protocol_type", "group_state", "members"}, by name.
+
+        The protocol type of a share group is "share", else it is "consumer".
+        """
         groups = self._client.call("groups")["groups"]
         return [
             {
                 "group_id": group["name"],
-                "protocol_type": "consumer",
+                "protocol_type": group["kind"],
                 "group_state": group.get("state") or ("Stable" if group["members"] else "Empty"),
                 "members": group["members"],
             }
@@ -57,6 +60,22 @@ class GroupAdmin(Handle):
         for group in _listed(group_ids):
             described[group] = _as_group(describe_group(self._members(group), group), names)
         return described
+
+    def describe_shares(self, group_id: str) -> dict[TopicPartition, dict[str, int]]:
+        """How far a share group is in each partition that somebody has worked on since the start.
+
+        low: all below are done. next: from there on, nobody has been given one. in_flight, ready
+        (came back), delayed, overtaken (older than the window of 65,536): records now. done, dead,
+        returned, reaped: how often that was said since. Empty if it is no share group. Raises
+        GroupIdNotFoundError.
+        """
+        names = self._topic_names()
+        tables = self._client.call("shares", name=group_id)["tables"]
+        return {
+            TopicPartition(names[topic], number): figures
+            for topic, number, figures in tables
+            if topic in names
+        }
 
     def delete_groups(self, group_ids: Iterable[str]) -> list[tuple[str, str]]:
         """Delete groups with their offsets; [(group, "OK")].

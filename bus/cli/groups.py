@@ -12,6 +12,8 @@ from bus.structs import TopicPartition
 
 #: by whether a group that counts holds producers up; None: it does not count
 _PRODUCERS: Final = {None: None, False: "limited", True: "held up"}
+#: of a partition of a share group
+_FIGURES = ("low", "next", "in_flight", "ready", "delayed", "overtaken", "dead")
 
 
 @click.group()
@@ -29,14 +31,16 @@ groups.add_command(reset_offsets)
 @directory_option
 @json_option
 def list_groups(directory: str | None, as_json: bool) -> None:
-    """Print all groups with their state and number of members."""
+    """Print all groups with their kind (consumer or share), state and number of members."""
     with Admin(directory) as admin:
         found = admin.list_groups()
     if as_json:
         print_json(found)
         return
-    rows = [(one["group_id"], one["group_state"], one["members"]) for one in found]
-    print_table(("group", "state", ">members"), rows)
+    rows = [
+        (one["group_id"], one["protocol_type"], one["group_state"], one["members"]) for one in found
+    ]
+    print_table(("group", "kind", "state", ">members"), rows)
 
 
 @groups.command()
@@ -44,7 +48,11 @@ def list_groups(directory: str | None, as_json: bool) -> None:
 @directory_option
 @json_option
 def describe(group: str, directory: str | None, as_json: bool) -> None:
-    """Show the members of GROUP, what each one owns, and how far it lags behind."""
+    """Show the members of GROUP, what each one owns, and how far it lags behind.
+
+    Of a share group also, per partition: how far all is done and given out, and how many records
+    are in somebody's hands, came back, are delayed, were overtaken, and were rejected.
+    """
     with Admin(directory) as admin:
         found = describe_lag(admin, group)
     if as_json:
@@ -66,6 +74,14 @@ def describe(group: str, directory: str | None, as_json: bool) -> None:
             for one in found["partitions"]
         ],
     )
+    if found["shares"]:
+        print_table(
+            ("topic", *(f">{name}" for name in ("partition", *_FIGURES))),
+            [
+                (one["topic"], one["partition"], *(one[name] for name in _FIGURES))
+                for one in found["shares"]
+            ],
+        )
     print_table(
         ("member", "client", ">pid", "partitions"),
         [
@@ -116,6 +132,10 @@ def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
         "state": described["group_state"],
         "generation": described["generation"],
         "partitions": rows,
+        "shares": [
+            {"topic": partition.topic, "partition": partition.partition, **figures}
+            for partition, figures in sorted(admin.describe_shares(group).items())
+        ],
         "members": [_plain_member(member) for member in described["members"]],
     }
 
