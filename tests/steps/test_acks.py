@@ -47,5 +47,6 @@ def test_a_death_at_any_instruction_of_a_share_group_loses_nothing(program: Path
 def test_the_sweep_of_ack_tables_notices_when(tmp_path: Path, name: str):
     path, breakages = BREAKAGES[name]
     broken = build(tmp_path, breakages)
-    found = sweep(broken, "--path", path, "--grid", "64", timeout_s=TIMEOUT_S)
+    grid = LONG if path == "share mend" else "64"
+    found = sweep(broken, "--path", path, "--grid", grid, timeout_s=TIMEOUT_S)
     assert found.violations, f"the sweep did not see that {name}"
