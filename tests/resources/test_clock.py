@@ -25,9 +25,11 @@ T0 = bus.TopicPartition("t", 0)
 #: where the code looks at the wall clock, and what for
 WALL_CLOCK = {
     "bus/directory.py": "the time in bus.json and the like, for people",
-    "bus/group.py": "the time of a commit, for people",
-    "bus/group_admin.py": "the same",
+    "bus/group_admin.py": "the time of a commit, for people",
+    "bus/group_tables.py": "the same",
     "bus/groups.py": "against a file's time of change: both by the same clock",
+    "bus/kept_acks.py": "when a delayed record of a share group is due after a restart",
+    "bus/lag_report.py": "how long ago a commit was, for people",
     "bus/repair/aside.py": "the name of the place where a repair keeps what it changed",
     "bus/wall_clock.py": "retention",
     "bus/native/log.c": "timestamps of segments and, if so configured, of records",

@@ -13,11 +13,15 @@ from tests.waiting import eventually
 
 UNSAFE_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"}
 SOURCES = sorted(Path(bus.__file__).parent.rglob("*.py"))
+#: The serializer that a program must ask for by name; nothing else of the bus imports it.
+ASKED_FOR = "serializers/pickle.py"
 
 
 def test_no_module_of_the_bus_imports_a_pickler() -> None:
     found = []
     for source in SOURCES:
+        if str(source).endswith(ASKED_FOR):
+            continue
         for node in ast.walk(ast.parse(source.read_text())):
             names = []
             if isinstance(node, ast.Import):

@@ -69,10 +69,11 @@ class Shop:
     def dead_letter_topic(self) -> str:
         return f"dlq.{self.topic}.{self.topic}"
 
-    def send(self, count: int) -> None:
-        """Records 0, 1, 2, …"""
+    def send(self, count: int, first: int = 0) -> None:
+        """So many records, counted up from `first`."""
+        numbers = range(first, first + count)
         with bus.Producer(self.directory) as producer:
-            producer.send_many(self.topic, [b"%d" % n for n in range(count)]).get(20.0)
+            producer.send_many(self.topic, [b"%d" % n for n in numbers]).get(20.0)
 
     @contextmanager
     def at_work(

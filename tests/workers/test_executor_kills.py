@@ -14,11 +14,13 @@ from tests.workers.rig import is_alive
 from workers import private_bus
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from tests.workers import tasks
 from workers import Executor
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 if __name__ == "__main__":
     with Executor(1) as executor:
         executor.submit(tasks.nothing).result()

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import bus
+from tests.waiting import eventually
 from tests.workers import handlers
 from tests.workers.pool_rig import QUICK, Shop
 from workers import Pool, Retry, statistics
@@ -161,7 +162,7 @@ def test_a_pool_is_found_by_any_process_of_the_user(shop: Shop) -> None:
             0,
             0,
         )
-        assert worker.rss_bytes > 1 << 20
+        eventually(lambda: bench.pool.statistics().workers[0].rss_bytes > 1 << 20)
         bench.pool.stop()
 
 

@@ -46,13 +46,17 @@ def overlaps(lines: list[list[str]], killed: set[int]) -> list[str]:
 
 
 def test_workers_that_are_killed_all_the_time_lose_nothing(shop: Shop) -> None:
-    count, draw, killed = 1000, random.Random(5), set()
+    count, draw, killed = 500, random.Random(5), set()
     shop.send(count)
     options = {"processes": 3, "retry": Retry(crash=255), "max_tasks": 200}
     with shop.at_work(handlers.works_a_while, **options) as bench:
         next_s = time.monotonic()
         while len(killed) < KILLS:
-            pids = [worker.pid for worker in bench.pool.statistics().workers if worker.tasks]
+            found = bench.pool.statistics()
+            pids = [worker.pid for worker in found.workers if worker.tasks]
+            if found.done > count - 250:  # there is work as long as there are kills
+                shop.send(500, first=count)
+                count += 500
             if pids and time.monotonic() >= next_s:
                 killed.add(victim := draw.choice(pids))
                 with suppress(ProcessLookupError):  # it was just replaced
