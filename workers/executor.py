@@ -20,7 +20,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from bus.address import Address
 from workers import start_methods
 from workers.chunks import Items, Outcome, equal, guided, in_order, run_chunk
 from workers.dispatch import Dispatch, end_all
@@ -75,7 +74,7 @@ class Executor(concurrent.futures.Executor):
         self,
         max_workers: int | None = None,
         *,
-        bootstrap_servers: Address = None,
+        bootstrap_servers: str | os.PathLike[str] | None = None,
         retries: int = 0,
         start_method: str = start_methods.FORKSERVER,
         initializer: Callable[..., object] | None = None,
@@ -178,7 +177,7 @@ class Executor(concurrent.futures.Executor):
 
 
 def _begin(
-    bootstrap_servers: Address,
+    bootstrap_servers: str | os.PathLike[str] | None,
     retries: int,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
