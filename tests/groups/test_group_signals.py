@@ -8,6 +8,7 @@ hit each of them.
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def interrupted(rig: Rig, operation: Callable[[Rig, GroupMembership], None]) -> 
             alarm.set(chance.uniform(1e-6, LATEST_S))
             operation(rig, member)
             while not alarm.rang:
-                continue
+                # CPython may forget to look for a signal that comes in the instant in which it takes
+                # the GIL again (COMPUTE_EVAL_BREAKER); the next time it takes it, it looks.
+                time.sleep(0)
         except KeyboardInterrupt as error:
             assert error.__traceback__  # it keeps alive what was interrupted
             held += table.owner_tid != 0
