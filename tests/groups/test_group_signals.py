@@ -83,8 +83,8 @@ def interrupted(rig: Rig, operation: Callable[[Rig, GroupMembership], None]) -> 
             alarm.set(chance.uniform(1e-6, LATEST_S))
             operation(rig, member)
             while not alarm.rang:
-                # CPython may forget to look for a signal that comes in the instant in which it takes
-                # the GIL again (COMPUTE_EVAL_BREAKER); the next time it takes it, it looks.
+                # CPython may forget a signal that comes in the instant in which it takes the GIL
+                # again (COMPUTE_EVAL_BREAKER); the next time it takes it, it looks.
                 time.sleep(0)
         except KeyboardInterrupt as error:
             assert error.__traceback__  # it keeps alive what was interrupted
