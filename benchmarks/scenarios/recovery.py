@@ -13,8 +13,10 @@ from benchmarks.targets import Target, at_share, median
 
 NAME = "recovery"
 TITLE = "SIGKILL inside an append, then a send by another process"
-#: Copying this much takes most of a producer's time, so most kills hit the critical section.
-RECORD_BYTES = 4 << 20
+#: Copying this much takes most of a producer's time, so many kills hit the critical section.
+RECORD_BYTES = 64 << 10
+#: The survivor sends so much first: it has mapped the whole ring, as whoever sends steadily has.
+WARM_BYTES = 256 << 20
 MEASURE = "next send after a kill inside append"
 #: Kills a round that hit the critical section: in five rounds enough for a p99.
 KILLS = 40
@@ -36,7 +38,8 @@ def run(stage: Stage) -> None:
         topic(stage.path, durability="memory", overflow="drop") as name,
         bus.Producer(stage.path, acks=1) as survivor,
     ):
-        survivor.send(name, b"warm").get(10)
+        for _ in range(WARM_BYTES // RECORD_BYTES):
+            survivor.send(name, bytes(RECORD_BYTES))
         wanted = KILLS_QUICK if stage.quick else KILLS
         for _ in stage.in_turns(NAME):
             hits = 0
