@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Final
 
 from workers.block import Block
-from workers.board import Board
+from workers.board import Board, sweep
 from workers.errors import TaskInterrupted, TaskTimeout
 from workers.remote import formatted
 from workers.start_methods import restore_environment
@@ -196,6 +196,7 @@ def _watch(post: Post, pidfd: int, drain_timeout_s: float, main_thread: int) -> 
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll()
+    sweep()  # its board, which has nobody else to remove it; what is mapped stays
     # as a signal to the main thread it also wakes what sleeps there
     signal.pthread_kill(main_thread, signal.SIGTERM)
     time.sleep(drain_timeout_s)

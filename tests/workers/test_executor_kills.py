@@ -65,6 +65,7 @@ def test_after_a_kill_workers_and_broker_end_and_the_next_one_cleans_up(tmp_path
     program.communicate(timeout=40)
     (home,) = tmp_path.glob("bus-executor-*")
     eventually(lambda: not is_alive(worker), 30.0)
+    assert not list(Path("/dev/shm").glob(f"workers-*-{program.pid}-*"))
     eventually(lambda: not bus_processes(home / "bus"), 30.0)
     assert shared_objects(bus_ids(home)) == []
     private_bus.sweep(tmp_path)

@@ -270,7 +270,22 @@ def test_workers_end_when_their_supervisor_is_killed(life: str, tmp_path: Path) 
         program.kill()
         program.wait()
         soon(lambda: not any(map(is_alive, pids)), "the end of the orphans")
-        # the board of the dead goes when the next one is made
+        assert not Path(board).exists()
+
+
+def test_the_board_of_those_who_were_all_killed_goes_when_the_next_one_is_made(
+    tmp_path: Path,
+) -> None:
+    with supervising(tmp_path, "works", "stay") as program:
+        assert program.stdout is not None
+        pids, board = json.loads(program.stdout.readline())
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # so that they see nothing of its end
+        program.kill()
+        program.wait()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        soon(lambda: not any(map(is_alive, pids)), "the end of the orphans")
         assert Path(board).exists()
         with supervised(lives.waits, 1):
             assert not Path(board).exists()
