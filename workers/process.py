@@ -63,11 +63,7 @@ class WorkerProcess:
     @property
     def ended(self) -> bool:
         """True if the process is no more."""
-        if self.pidfd < 0:
-            return True
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        return self.wait(0.0)
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the end; False if it did not come in time."""
