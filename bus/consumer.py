@@ -12,29 +12,23 @@ finished with: those returned before the present poll or iteration step.
 
 import math
 import re
-import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final, Literal, Never, Self
+from typing import Any, Literal, Never, Self
 
 from bus.address import Address
 from bus.client import Client
 from bus.config import check_options
+from bus.consumer_life import Records
 from bus.consumer_positions import PositionedConsumer
 from bus.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from bus.fetcher import Fetcher
 from bus.listener import ConsumerRebalanceListener
 from bus.liveness import ROLE_CONSUMER
 from bus.log import PartitionReader
-from bus.native.core import ConsumerRecord
 from bus.options import ConsumerOptions, OffsetReset, ReadUntil, Strategy
 from bus.serializers.choice import DeserializerOption
 from bus.structs import TopicPartition
-
-Records = dict[TopicPartition, list[ConsumerRecord]]
-
-#: longer than anybody waits: a year
-FOREVER_MS: Final = 365 * 86_400_000.0
 
 
 class Consumer(PositionedConsumer):
@@ -175,47 +169,15 @@ class Consumer(PositionedConsumer):
         OffsetOutOfRangeError (auto_offset_reset="none"), NoOffsetForPartitionError,
         BrokerNotRunningError when the bus was stopped.
         """
-        deadline_ns = time.monotonic_ns() + int(min(timeout_ms, FOREVER_MS) * 1e6)
-        most = self._options.max_poll_records if max_records is None else max_records
-        if most < 1:
-            raise ValueError(f"max_records must be at least 1, not {max_records}")
-        with self._in_use() as fetcher:
-            self._publish()
-            try:
-                while not self._closed:
-                    if self._is_due() or fetcher.is_pending:
-                        self._coordinate()
-                    found = self._gather(most)
-                    if found or time.monotonic_ns() >= deadline_ns:
-                        return found
-                    self._sleep(deadline_ns)
-                return {}
-            except BaseException:
-                self._rewind()
-                raise
+        return self._poll(timeout_ms, max_records)
 
-    def _coordinate(self) -> None:
-        """Do what is due, and tell the native core what to read now."""
-        if self._must_move:
-            self._follow_move()
-        fetcher = self._fetcher
-        try:
-            fetcher.coordinate()
-        except BaseException:
-            self._look_again()  # whatever was not done is still due
-            raise
+    def _take_up(self, fetcher: Fetcher) -> None:
         fetcher.publish()
         if fetcher.session is not None:
             self._watch(*fetcher.session.watched_word())
         self._read_from(
             fetcher.active(), fetcher.catalog_seen, fetcher.due_ns(), fetcher.is_pending
         )
-
-    def _advance(self) -> None:
-        """Something is due in the middle of an iteration."""
-        if self._closed:
-            raise StopIteration
-        self._coordinate()
 
     def _out_of_range(self, cursor: PartitionReader, error: OffsetOutOfRangeError) -> None:
         self._fetcher.reset(cursor, error)

@@ -7,41 +7,24 @@ close(), attached anew in a forked child.
 import math
 import os
 import threading
-from collections.abc import Mapping
+import time
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from bus.client import Client
+from bus.fetching import Fetching
 from bus.moves import follow_move
-from bus.native.core import ConsumerCore
+from bus.native.core import ConsumerCore, ConsumerRecord
 from bus.structs import TopicPartition
-from bus.subscription import Subscription
 
+Records = dict[TopicPartition, list[ConsumerRecord]]
+
+#: longer than anybody waits: a year
+FOREVER_MS: Final = 365 * 86_400_000.0
 #: so long a consumer waits for a bus that leaves a spoiled hot directory, in seconds
 MOVE_TIMEOUT_S: Final = 10.0
 #: spinning before a sleep, where another core can be writing meanwhile, in us
 SPIN_US: Final = 20.0 if (os.cpu_count() or 1) > 1 else 0.0
-
-
-class AnyFetcher(Protocol):
-    """What a consumer reads through."""
-
-    client: Client
-    subscription: Subscription
-
-    @property
-    def readers(self) -> Mapping[TopicPartition, Any]:
-        """What is read."""
-
-    @property
-    def resume_at(self) -> Mapping[TopicPartition, int]:
-        """Where reading goes on after a move, of what is not read again yet."""
-
-    def follow_subscription(self) -> None:
-        """The subscription has changed."""
-
-    def abandon(self) -> None:
-        """In a forked child, or after a move: forget the readers; touch nothing shared."""
 
 
 class LifeOptions(Protocol):
@@ -60,11 +43,11 @@ class LifeOptions(Protocol):
         """An iteration ends when nothing came for so long."""
 
 
-F = TypeVar("F", bound=AnyFetcher)
+F = TypeVar("F", bound=Fetching[Any])
 
 
 class ConsumerLife(ConsumerCore, Generic[F]):
-    """Attaching, and the end."""
+    """Attaching, reading in turns with what is due, and the end."""
 
     _options: LifeOptions
     _fetcher: F
@@ -105,6 +88,53 @@ class ConsumerLife(ConsumerCore, Generic[F]):
     def _look_again(self) -> None:
         """What is read has changed: the native core asks anew before it reads on."""
         self._read_from([], 0, 0)
+
+    # ------------------------------------------------------------------------------ reading
+
+    def _poll(self, timeout_ms: float, max_records: int | None) -> Records:
+        """Records that are there, or that come within timeout_ms; at most max_records."""
+        deadline_ns = time.monotonic_ns() + int(min(timeout_ms, FOREVER_MS) * 1e6)
+        most = self._options.max_poll_records if max_records is None else max_records
+        if most < 1:
+            raise ValueError(f"max_records must be at least 1, not {max_records}")
+        with self._in_use() as fetcher:
+            self._publish()
+            try:
+                while not self._closed:
+                    if self._is_due() or fetcher.is_pending:
+                        self._coordinate()
+                    found = self._gather(most)
+                    if found or time.monotonic_ns() >= deadline_ns:
+                        return found
+                    self._sleep(deadline_ns)
+                return {}
+            except BaseException:
+                self._rewind()
+                raise
+
+    def _coordinate(self) -> None:
+        """Do what is due, and tell the native core what to read now."""
+        if self._must_move:
+            self._follow_move()
+        fetcher = self._fetcher
+        try:
+            fetcher.coordinate()
+        except BaseException:
+            self._look_again()  # whatever was not done is still due
+            raise
+        self._take_up(fetcher)
+
+    def _take_up(self, fetcher: F) -> None:
+        """Read what the fetcher says now."""
+        raise NotImplementedError
+
+    def _advance(self) -> None:
+        """Something is due in the middle of an iteration."""
+        if self._closed:
+            raise StopIteration
+        self._coordinate()
+
+    # ------------------------------------------------------------------------ fork, move, end
 
     def _revive(self) -> None:
         """In a forked child: attach, and join as a member of one's own."""

@@ -6,23 +6,20 @@ The consumer asks in this order, at every step: `coordinate` (what do I own?), t
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from bus.catalog import Topic
 from bus.client import Client
 from bus.errors import (
-    BrokerNotRunningError,
-    BusError,
     CommitFailedError,
     IllegalStateError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
 )
-from bus.lease import Lease
+from bus.fetching import Fetching
 from bus.log import PartitionReader
 from bus.native.core import LAYOUT, Partition
 from bus.options import ConsumerOptions
@@ -31,7 +28,6 @@ from bus.positions import Positions
 from bus.serializers.choice import key_deserializer, value_deserializer
 from bus.session import GroupSession, Partitions
 from bus.structs import OffsetAndMetadata, TopicPartition
-from bus.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -49,28 +45,19 @@ def guest_reader() -> "type[PartitionReader]":
     return GuestReader  # type: ignore[return-value]  # the same face, without a place in the ring
 
 
-class Fetcher:
+class Fetcher(Fetching[PartitionReader]):
     """The readers of one consumer. Used by one thread at a time."""
 
     def __init__(self, client: Client, options: ConsumerOptions) -> None:
-        self.client = client
-        self.subscription = Subscription()
+        super().__init__(client)
         self.positions = Positions(client)
-        self.readers: dict[TopicPartition, PartitionReader] = {}
         self.session: GroupSession | None = None
         self._options = options
-        self._lease = Lease(client)
         #: assigned, but without a position yet, and so without a reader
         self._unplaced: set[TopicPartition] = set()
         self._joined: frozenset[int] = frozenset()
-        self._met: set[str] = set()
-        self._catalog_seen = -1
         self._commit_due = time.monotonic() + options.auto_commit_interval_ms / 1e3
         self._reap_due = 0.0
-        #: where reading goes on after the bus has moved, unless more was committed since
-        self.resume_at: dict[TopicPartition, int] = {}
-        #: readers and membership belong to the bus that the client was attached to by then
-        self._attachments = client.attachments
         if options.group_id is not None:
             self.session = GroupSession(
                 client, options.group_id, options.partition_assignment_strategy
@@ -78,35 +65,8 @@ class Fetcher:
 
     # ------------------------------------------------------------------ what is to be read
 
-    def coordinate(self) -> None:
-        """Bring what is read in line with the group and the catalog; commit if that is due.
-
-        Raises BrokerNotRunningError when the bus was stopped, also if it has been started again
-        since and the client has attached to the new one over some other call.
-        """
-        if self._is_over():
-            raise self._stopped()
-        try:
-            self._coordinate()
-        except BusError as error:
-            if self._is_over():  # in the middle of it: then that is the cause
-                raise self._stopped() from error
-            raise
-
-    def _is_over(self) -> bool:
-        return self.client.stopping or self.client.attachments != self._attachments
-
-    def _stopped(self) -> BrokerNotRunningError:
-        return BrokerNotRunningError(
-            f"the bus in {self.client.directory.path} was stopped; make a new consumer once it"
-            " runs again"
-        )
-
     def _coordinate(self) -> None:
-        version = self.client.catalog_version()
-        if version != self._catalog_seen:
-            self._catalog_seen = version
-            self._follow_catalog()
+        super()._coordinate()
         if self.session is not None:
             self._attend(self.session)
         if self._unplaced:
@@ -125,8 +85,7 @@ class Fetcher:
 
     def follow_subscription(self) -> None:
         """The subscription has changed."""
-        self._catalog_seen = -1
-        self._met = set()
+        super().follow_subscription()
         if self.subscription.is_manual:
             for tp in self.subscription.partitions:
                 self.positions.log(tp)  # raises if there is no such partition
@@ -151,23 +110,6 @@ class Fetcher:
         elif self.subscription.is_automatic:
             names = [topic.name for topic in self.client.topics()]
             self._follow_topics(self._existing(self.subscription.matching(names)))
-
-    def _existing(self, names: Collection[str]) -> dict[str, Topic]:
-        """The topics of these names. One that was asked for by name and is new to us is created.
-
-        A deleted one is not, nor one that a pattern has found: it may be deleted since we looked.
-        """
-        found = {}
-        for name in sorted(names):
-            is_new = self.subscription.pattern is None and name not in self._met
-            try:
-                found[name] = self.client.topic(name, create=is_new)
-            except UnknownTopicOrPartitionError as error:
-                if is_new:
-                    raise
-                logger.warning("%s; it is read again when it is there again", error)
-            self._met.add(name)
-        return found
 
     def _follow_topics(self, topics: Mapping[str, Topic]) -> None:
         ids = frozenset(topic.id for topic in topics.values())
@@ -321,11 +263,6 @@ class Fetcher:
         start = self.positions.start(tp, self._options.auto_offset_reset)
         logger.warning("%s-%d: %s; going on at %d", *tp, error, start)
         reader.seek(start)
-
-    @property
-    def catalog_seen(self) -> int:
-        """The catalog version that was last followed."""
-        return self._catalog_seen
 
     @property
     def is_pending(self) -> bool:

@@ -8,14 +8,13 @@ its first worker lives, so a long task never runs twice at a time.
 """
 
 import math
-import time
 from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple, Never, Self
 
 from bus.address import Address
 from bus.client import Client
 from bus.config import check_options
-from bus.consumer_life import ConsumerLife
+from bus.consumer_life import ConsumerLife, Records
 from bus.errors import OffsetOutOfRangeError, UnsupportedVersionError
 from bus.liveness import ROLE_CONSUMER
 from bus.native.core import ConsumerRecord, ShareCore, not_held
@@ -24,11 +23,8 @@ from bus.serializers.choice import DeserializerOption
 from bus.share_fetcher import ShareFetcher, ShareReader
 from bus.structs import TopicPartition
 
-Records = dict[TopicPartition, list[ConsumerRecord]]
 Cause = Literal["failure", "timeout", "crash", "oom"]
 
-#: longer than anybody waits: a year
-FOREVER_MS: Final = 365 * 86_400_000.0
 #: bus_ack_state in native/acks.h
 _READY, _RUNNING, _DELAYED, _DEAD = 1, 3, 4, 6
 #: bus_ack_count there
@@ -170,45 +166,14 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
         is counted. With `prefetch` they are only reserved until start(): a death before it counts
         nothing. Raises CorruptRecordError for a record that nobody can read: that one is given up.
         """
-        deadline_ns = time.monotonic_ns() + int(min(timeout_ms, FOREVER_MS) * 1e6)
-        most = self._options.max_poll_records if max_records is None else max_records
-        if most < 1:
-            raise ValueError(f"max_records must be at least 1, not {max_records}")
         with self._in_use():
-            self._publish()
             self._prefetch = prefetch
-            try:
-                while not self._closed:
-                    if self._is_due():
-                        self._coordinate()
-                    found = self._gather(most)
-                    if found or time.monotonic_ns() >= deadline_ns:
-                        return found
-                    self._sleep(deadline_ns)
-                return {}
-            except BaseException:
-                self._rewind()
-                raise
+            return self._poll(timeout_ms, max_records)
 
-    def _coordinate(self) -> None:
-        """Do what is due, and tell the native core what to claim from now."""
-        if self._must_move:
-            self._follow_move()
-        fetcher = self._fetcher
-        try:
-            fetcher.coordinate()
-        except BaseException:
-            self._look_again()  # whatever was not done is still due
-            raise
+    def _take_up(self, fetcher: ShareFetcher) -> None:
         readers = list(fetcher.readers.values())
         self._serve(readers)
         self._read_from(readers, fetcher.catalog_seen, fetcher.due_ns())
-
-    def _advance(self) -> None:
-        """Something is due in the middle of an iteration."""
-        if self._closed:
-            raise StopIteration
-        self._coordinate()
 
     def _out_of_range(self, cursor: ShareReader, error: OffsetOutOfRangeError) -> None:
         raise error

@@ -2,15 +2,14 @@
 
 import logging
 import time
-from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 
 from bus.assignment import Partition
-from bus.catalog import Topic
 from bus.client import Client
 from bus.cold import ColdSegments
-from bus.errors import BrokerNotRunningError, BusError, UnknownTopicOrPartitionError
+from bus.errors import BrokerNotRunningError
+from bus.fetching import Fetching
 from bus.lease import Lease
 from bus.log import BothTiers
 from bus.native.core import LAYOUT, AckTable, HotLog, ShareCursor
@@ -20,7 +19,6 @@ from bus.positions import Positions
 from bus.serializers.choice import key_deserializer, value_deserializer
 from bus.share_group import ShareSession
 from bus.structs import TopicPartition
-from bus.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -59,52 +57,22 @@ class ShareReader(BothTiers, ShareCursor):
         self._cold = ColdSegments(path, log, topic_partition)
 
 
-class ShareFetcher:
+class ShareFetcher(Fetching[ShareReader]):
     """The readers of one share consumer. Used by one thread at a time."""
 
+    _LEFT = ", and what was not acknowledged comes again"
+
     def __init__(self, client: Client, options: ShareOptions) -> None:
-        self.client = client
-        self.subscription = Subscription()
-        self.readers: dict[TopicPartition, ShareReader] = {}
-        #: always empty: the ack tables say what is to be read
-        self.resume_at: dict[TopicPartition, int] = {}
-        self.catalog_seen = -1
+        super().__init__(client)  # resume_at stays empty: the ack tables say what is to be read
         self._options = options
         self._positions = Positions(client)
-        self._lease = Lease(client)
         self._session = ShareSession(client, options.group_id)
-        self._met: set[str] = set()
         self._topics: frozenset[int] = frozenset()
         self._commit_due = time.monotonic() + COMMIT_S
         self._reap_due = 0.0
-        self._attachments = client.attachments
-
-    def coordinate(self) -> None:
-        """Follow the catalog, commit, look for the dead. Raises BrokerNotRunningError when the bus
-        was stopped, also if it has been started again since."""
-        if self._is_over():
-            raise self._stopped()
-        try:
-            self._coordinate()
-        except BusError as error:
-            if self._is_over():  # in the middle of it: then that is the cause
-                raise self._stopped() from error
-            raise
-
-    def _is_over(self) -> bool:
-        return self.client.stopping or self.client.attachments != self._attachments
-
-    def _stopped(self) -> BrokerNotRunningError:
-        return BrokerNotRunningError(
-            f"the bus in {self.client.directory.path} was stopped, and what was not acknowledged"
-            " comes again; make a new consumer once it runs again"
-        )
 
     def _coordinate(self) -> None:
-        version = self.client.catalog_version()
-        if version != self.catalog_seen:
-            self.catalog_seen = version
-            self._follow_catalog()
+        super()._coordinate()
         now = time.monotonic()
         if now >= self._commit_due:
             self._commit_due = now + COMMIT_S
@@ -113,13 +81,8 @@ class ShareFetcher:
             self._reap_due = now + SLICE_S
             self._session.reap_dead([reader.acks for reader in self.readers.values()])
 
-    def follow_subscription(self) -> None:
-        """The subscription has changed."""
-        self.catalog_seen = -1
-        self._met = set()
-
     def _follow_catalog(self) -> None:
-        topics = self._existing(self.subscription.topics)
+        topics = self._existing(self.subscription.topics).values()
         wanted = {
             TopicPartition(topic.name, number)
             for topic in topics
@@ -134,20 +97,6 @@ class ShareFetcher:
             self._topics = ids
         for tp in sorted(wanted - self.readers.keys()):
             self.readers[tp] = self._open(tp)
-
-    def _existing(self, names: Collection[str]) -> list[Topic]:
-        """The topics of these names. One that is new to us is created, a deleted one is not."""
-        found = []
-        for name in sorted(names):
-            is_new = name not in self._met
-            try:
-                found.append(self.client.topic(name, create=is_new))
-            except UnknownTopicOrPartitionError as error:
-                if is_new:
-                    raise
-                logger.warning("%s; it is read again when it is there again", error)
-            self._met.add(name)
-        return found
 
     def _open(self, tp: TopicPartition) -> ShareReader:
         log = self._positions.log(tp)
