@@ -24,11 +24,12 @@ from bus.assignment import Partition
 from bus.directory import BusDirectory
 from bus.errors import BusError, CorruptSegmentError, DirectoryError, LockTimeoutError
 from bus.hotdir import HotDirectory
-from bus.incidents import Incident
+from bus.incidents import Incident, Incidents
 from bus.kept_acks import acks_name, believed, written
 from bus.native.core import AckTable, Bells
 from bus.native.tuples import Acknowledged
 from bus.twofold import COPY_SUFFIX
+from bus.unfinished import new_table
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ logger = logging.getLogger(__name__)
 KEEP_PERIOD_S: Final = 5.0
 #: The broker must not hang behind a member that was stopped while it held the mutex of a table.
 LOCK_TIMEOUT_MS: Final = 50
-_FILE: Final = re.compile(r"acks-(\d+)-(\d+)-(\d+)\.ctl(?:\.new)?")
-_NS: Final = 1_000_000_000
+_FILE: Final = re.compile(r"acks-(\d+)-(\d+)-(\d+)\.ctl")
 
 
 def table_name(group_id: int, partition: Partition) -> str:
@@ -57,6 +57,18 @@ def open_table(hot_fd: int, name: str, bells: Bells, client: int) -> AckTable:
         return AckTable(fd, bells=bells, client=client)
     finally:
         os.close(fd)
+
+
+def note_taken_back(incidents: Incidents, group: str, taken: int, partition: Partition) -> None:
+    """Tells that so many records of a partition come again."""
+    incidents.note(
+        Incident.RECORDS_TAKEN_BACK,
+        "group %r: %d records of partition %d of topic %d come again; who had them is dead",
+        group,
+        taken,
+        partition[1],
+        partition[0],
+    )
 
 
 class GroupAcks:
@@ -136,7 +148,7 @@ class AckTables:
         """The tables that a broker before this one has left."""
         for name in sorted(os.listdir(self._hot.fd)):
             found = _FILE.fullmatch(name)
-            if not found or int(found[1]) != acks.group_id or name.endswith(".new"):
+            if not found or int(found[1]) != acks.group_id:
                 continue
             partition = int(found[2]), int(found[3])
             try:
@@ -179,12 +191,7 @@ class AckTables:
         return name
 
     def _create(self, name: str, group_id: int, partition: Partition, begin: Acknowledged) -> None:
-        temporary = name + ".new"
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=self._hot.fd)  # of a broker that died here
-        fd = files.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=self._hot.fd)
-        try:
-            files.allocate(fd, AckTable.bytes_needed())
+        with new_table(self._hot.fd, name, AckTable.bytes_needed()) as fd:
             table = AckTable(fd)
             table.begin(self._directory.bus_id, group_id, *partition, begin.base)
             try:
@@ -194,9 +201,6 @@ class AckTables:
                     f"what was kept of {name} contradicts itself: {error}; reset the offsets of the"
                     " group with: bus groups reset-offsets"
                 ) from error
-            os.rename(temporary, name, src_dir_fd=self._hot.fd, dst_dir_fd=self._hot.fd)
-        finally:
-            os.close(fd)
 
     def lows(self, group: str) -> dict[Partition, int]:
         """How far each partition of a group is done: what it has committed."""
@@ -225,15 +229,7 @@ class AckTables:
                     done = False
                     continue
                 if taken:
-                    self._hot.incidents.note(
-                        Incident.RECORDS_TAKEN_BACK,
-                        "group %r: %d records of partition %d of topic %d come again; who had them"
-                        " is dead",
-                        acks.group,
-                        taken,
-                        partition[1],
-                        partition[0],
-                    )
+                    note_taken_back(self._hot.incidents, acks.group, taken, partition)
         return done
 
     def due(self) -> dict[str, dict[str, Any]]:

@@ -26,13 +26,13 @@ from bus import fencing
 from bus.assignment import STRATEGIES, Partition
 from bus.errors import (
     BusConfigurationError,
-    BusError,
     GroupIdNotFoundError,
     UnknownMemberIdError,
 )
 from bus.group_tables import GroupClient, GroupTables
-from bus.members import LOCK_TIMEOUT_MS, MEMBERS_MAX, TOPICS_MAX, Member, MemberId, MemberTable
+from bus.members import LOCK_TIMEOUT_MS, Member, MemberId, MemberTable
 from bus.native.core import Table
+from bus.newcomer import checked_topics, newcomer
 from bus.offset_entries import encode_metadata
 from bus.patience import PASSING_MS, Patience
 from bus.planning import CountOf, compute_targets, take_picture
@@ -155,12 +155,7 @@ class GroupMembership:
 
         Raises BusConfigurationError beyond 224 topics, BusError if the group has 256 members.
         """
-        topics = tuple(sorted(set(topic_ids)))
-        if len(topics) > TOPICS_MAX:
-            raise BusConfigurationError(
-                f"a group member can subscribe to {TOPICS_MAX} topics, not {len(topics)}; use"
-                " several consumers"
-            )
+        topics = checked_topics(topic_ids)
         self._renew()
         with self._members.locked(self.patience.wait_ms):
             if self._members.deleted:
@@ -177,29 +172,10 @@ class GroupMembership:
 
     def _admit(self, topics: tuple[int, ...]) -> None:
         self._members.remove_dead(self._tables.death)
-        slot = self._members.free_slot()
-        if slot is None:
-            raise BusError(
-                f"group {self.group!r} has {MEMBERS_MAX} members, no more fit; end some of them"
-            )
-        me = MemberId(slot, self._members.generation + 1)
+        member = newcomer(self._tables, self.group, self._strategy, topics)
         self._forget()
-        # Before the slot is written: should a signal handler raise in between, leave() frees it.
-        self._me, self._pid = me, os.getpid()
-        client, client_generation = self._tables.client_key
-        self._members.admit(
-            Member(
-                slot=slot,
-                client=client,
-                client_generation=client_generation,
-                joined=me.joined,
-                strategy=self._strategy,
-                pid=self._pid,
-                seen=0,
-                client_id=self._client_id,
-                topics=topics,
-            )
-        )
+        self._me, self._pid = member.id, os.getpid()
+        self._members.admit(member)
 
     def leave(self) -> None:
         """Give everything up and ring the others. Idempotent; a forked child only forgets."""

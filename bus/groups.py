@@ -39,11 +39,12 @@ from bus.group_ids import check_group_id
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident
 from bus.members import MemberTable
-from bus.members_file import create_members_file, members_file_name, remove_unfinished
+from bus.members_file import create_members_file, members_file_name
 from bus.native.core import Bells
 from bus.offset_copies import OffsetCopies
 from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
 from bus.syncer import Syncer
+from bus.unfinished import remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -328,13 +329,7 @@ class Groups:
 
     def _commit_lows(self, group: OpenGroup) -> None:
         """What a share group has done is committed by its members now and then, and at the end."""
-        lows = self.acks.lows(group.name)
-        known = group.offsets.get(list(lows))
-        ahead = {
-            at: (low, b"")
-            for at, low in lows.items()
-            if (before := known[at]) is None or before.offset < low
-        }
+        ahead = group.offsets.ahead(self.acks.lows(group.name))
         if ahead:
             with group.members.locked():
                 group.offsets.put(

@@ -195,6 +195,15 @@ class OffsetTable:
                 refuse_lost(self._path, missing, self.damaged())
         return {partition: entry.committed if entry else None for partition, entry in found.items()}
 
+    def ahead(self, lows: Mapping[Partition, int]) -> dict[Partition, tuple[int, bytes]]:
+        """Of these offsets those that are above what is committed, as `put` takes them."""
+        known = self.get(list(lows))
+        return {
+            partition: (low, b"")
+            for partition, low in lows.items()
+            if (before := known[partition]) is None or before.offset < low
+        }
+
     def damaged(self) -> dict[int, Entry]:
         """The entries whose commits are lost, by number."""
         return {number: entry for number, entry in self._scan() if entry.damaged}

@@ -8,24 +8,22 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from bus.ack_tables import open_table
+from bus.ack_tables import note_taken_back, open_table
 from bus.assignment import Partition
 from bus.client import Client
 from bus.errors import (
-    BusConfigurationError,
-    BusError,
     GroupIdNotFoundError,
     InconsistentGroupProtocolError,
 )
 from bus.fencing import check_bus_runs
 from bus.group_tables import GroupTables
-from bus.incidents import Incident, Incidents
-from bus.members import MEMBERS_MAX, SHARE, TOPICS_MAX, Member, MemberId, MemberTable
-from bus.native.core import LAYOUT, AckTable
+from bus.incidents import Incidents
+from bus.members import SHARE, MemberId, MemberTable
+from bus.native.core import AckTable
+from bus.newcomer import checked_topics, newcomer
 
 #: how long a look at a table of a dead member waits for its mutex, in milliseconds
 REAP_MS: Final = 50.0
-_CLIENTS: Final = LAYOUT["BUS_CLIENTS"]
 
 
 class ShareSession:
@@ -52,12 +50,7 @@ class ShareSession:
         Raises InconsistentGroupProtocolError if Consumers are in the group, BusConfigurationError
         beyond 224 topics, BusError if the group is full.
         """
-        topics = tuple(sorted(set(topic_ids)))
-        if len(topics) > TOPICS_MAX:
-            raise BusConfigurationError(
-                f"a group member can subscribe to {TOPICS_MAX} topics, not {len(topics)}; use"
-                " several consumers"
-            )
+        topics = checked_topics(topic_ids)
         with self._members.locked():
             if self._members.deleted:
                 raise GroupIdNotFoundError(f"group {self.group!r} is being deleted; join it again")
@@ -76,28 +69,10 @@ class ShareSession:
                 f"group {self.group!r} has Consumers in it: {names}; a share group has only"
                 " ShareConsumers: end them, or use another group_id"
             )
-        slot = self._members.free_slot()
-        if slot is None:
-            raise BusError(
-                f"group {self.group!r} has {MEMBERS_MAX} members, no more fit; end some of them"
-            )
+        member = newcomer(self._tables, self.group, SHARE, topics)
         self._members.mark_shared()
-        # Before the slot is written: should a signal handler raise in between, leave() frees it.
-        self._me = MemberId(slot, self._members.generation + 1)
-        client, client_generation = self._tables.client_key
-        self._members.admit(
-            Member(
-                slot=slot,
-                client=client,
-                client_generation=client_generation,
-                joined=self._me.joined,
-                strategy=SHARE,
-                pid=self._pid,
-                seen=0,
-                client_id=self._client.client_id or "consumer",
-                topics=topics,
-            )
-        )
+        self._me = member.id
+        self._members.admit(member)
 
     def close(self, *, leave: bool = True) -> None:
         """Leave, and close the files. Idempotent; a forked child only forgets.
@@ -134,12 +109,7 @@ class ShareSession:
             return
         with self._members.locked():
             check_bus_runs(self._client.control, self.group)
-            known = self._tables.offsets.get(list(lows))
-            ahead = {
-                at: (low, b"")
-                for at, low in lows.items()
-                if (before := known[at]) is None or before.offset < low
-            }
+            ahead = self._tables.offsets.ahead(lows)
             if ahead:
                 self._tables.put(ahead)
         self._tables.moved(ahead)
@@ -153,11 +123,6 @@ class ShareSession:
                     continue
                 taken = table.reap(client, generation, REAP_MS)
                 if taken:
-                    Incidents(self._client.control).note(
-                        Incident.RECORDS_TAKEN_BACK,
-                        "group %r: %d records of partition %d of topic %d come again; who had them"
-                        " is dead",
-                        self.group,
-                        taken,
-                        *reversed(table.identity[2:]),
+                    note_taken_back(
+                        Incidents(self._client.control), self.group, taken, table.identity[2:]
                     )
