@@ -222,10 +222,13 @@ class Groups:
         except (BusError, OSError):
             group.members.revive()
             raise
-        with suppress(FileNotFoundError):
-            os.unlink(members_file_name(group.id), dir_fd=self._hot.fd)
         group.offsets.close()
-        del self._groups[name]
+        del self._groups[name]  # whatever is left of it now, it exists no more
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(members_file_name(group.id), dir_fd=self._hot.fd)
+        except OSError as error:
+            logger.error("%s; it goes with the hot directory", error)
 
     def _remove_files(self, name: str) -> None:
         if self.syncer is not None:
