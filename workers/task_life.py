@@ -13,7 +13,6 @@ import pickle
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 #: The longest sleep without a task; what ends a worker wakes it.
 POLL_MS: Final = 10_000.0
-#: Tasks that were claimed together are given back if the one before them takes so long.
-HELD_S: Final = 0.01
 #: On the board all tasks of an executor are of topic 0, which is its only one.
 _TOPIC: Final = 0
 _FOREVER_MS: Final = 365 * 86_400_000
@@ -94,12 +91,9 @@ class TaskLife:
         self._place = workplace
         self._post = post
         self._tickets = Tickets.open(workplace.tickets)
-        self._rest: deque[ConsumerRecord] = deque()
         self._prefetch = Prefetch()
         self._begun = 0
         self._polling = False
-        self._batch_since_s = 0.0
-        self._busy = threading.Event()
 
     def run(self) -> None:
         """Until the drain."""
@@ -119,7 +113,6 @@ class TaskLife:
             ) as consumer,
         ):
             self._producer, self._consumer = producer, consumer
-            threading.Thread(target=self._give_back, name="give-back", daemon=True).start()
             post.on_drain = self._on_drain
             post.ready(took)
             while not post.draining and not self._is_worn():
@@ -144,9 +137,10 @@ class TaskLife:
         most = self._prefetch.count()
         if self._post.max_tasks is not None:
             most = min(most, self._post.max_tasks - self._begun)
+        reserves = most > 1  # what it has not begun with can be taken by a worker that is idle
         self._polling = True
         try:
-            found = self._consumer.poll(POLL_MS, max_records=most)
+            found = self._consumer.poll(POLL_MS, max_records=most, prefetch=reserves)
         except ClosedError:
             if not self._post.draining:
                 raise
@@ -154,55 +148,20 @@ class TaskLife:
         if self._post.draining:
             return
         for records in found.values():
-            self._run_batch(records)
+            self._run_batch(records, reserves)
 
-    def _run_batch(self, records: list[ConsumerRecord]) -> None:
+    def _run_batch(self, records: list[ConsumerRecord], reserved: bool) -> None:
         since = time.monotonic()
-        if len(records) == 1:
-            self._serve(records[0])
-            self._consumer.ack(records[0])
-            self._prefetch.took((time.monotonic() - since) * 1e9)
-            return
-        self._batch_since_s = since
-        self._rest.extend(records)
-        if not self._busy.is_set():
-            self._busy.set()
-        done = self._run_rest()
-        self._batch_since_s = 0.0
-        self._consumer.ack(*done)
-        self._prefetch.took((time.monotonic() - since) * 1e9 / max(1, len(done)))
-
-    def _run_rest(self) -> list[ConsumerRecord]:
         done: list[ConsumerRecord] = []
-        while not self._post.draining:
-            try:
-                record = self._rest.popleft()
-            except IndexError:
-                return done  # all are done, or were given back
+        for record in records:
+            if self._post.draining:
+                break  # the others go back as the consumer is closed
+            if reserved and not self._consumer.start(record):
+                continue  # an idle worker has it
             self._serve(record)
             done.append(record)
-        self._release_rest()
-        return done
-
-    def _release_rest(self) -> None:
-        while True:
-            try:
-                record = self._rest.pop()
-            except IndexError:
-                return
-            self._consumer.release(record)
-
-    def _give_back(self) -> None:
-        """In a thread of its own: no task waits for a long one that was claimed before it."""
-        while self._busy.wait():
-            time.sleep(HELD_S)
-            since = self._batch_since_s
-            if not since:
-                self._busy.clear()
-                if self._batch_since_s:  # began as it was cleared
-                    self._busy.set()
-            elif time.monotonic() - since >= HELD_S:
-                self._release_rest()
+        self._consumer.ack(*done)
+        self._prefetch.took((time.monotonic() - since) * 1e9 / max(1, len(done)))
 
     # ------------------------------------------------------------------ a task
 
