@@ -44,6 +44,10 @@ class Gate(NamedTuple):
     #: bytes that the slowest group lags, -1 if there is no limit of them
     behind_bytes: int
 
+    def is_slowest(self, lag: GroupLag) -> bool:
+        """True if no group has more to read than that one of them."""
+        return lag.offset == min(one.offset for one in self.lags)
+
     def holds(self, log: Partition) -> bool:
         """True if the next record has to wait."""
         number, position = log.tail

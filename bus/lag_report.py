@@ -58,7 +58,6 @@ class LagReport:
 
     def _rows(self, topic: str, log: Partition, gate: Gate) -> list[dict[str, Any]]:
         held = {lag.group for lag in _blockers(gate)} if gate.holds(log) else set()
-        slowest = min((lag.offset for lag in gate.lags), default=0)
         return [
             {
                 "topic": topic,
@@ -67,7 +66,7 @@ class LagReport:
                 "committed": lag.committed.offset if lag.committed else None,
                 "records": lag.records,
                 "bytes": gate.behind_bytes
-                if lag.offset == slowest and gate.behind_bytes >= 0
+                if gate.is_slowest(lag) and gate.behind_bytes >= 0
                 else None,
                 "holds_up": lag.group in held,
                 "reader": self._reader_of(log, lag),
@@ -109,9 +108,8 @@ def _name(member: Member) -> str:
 
 def _blockers(gate: Gate) -> Iterator[GroupLag]:
     """The groups that are at the limit; the slowest one if it is the bytes that count."""
-    slowest = min((lag.offset for lag in gate.lags), default=0)
     for lag in gate.lags:
-        if lag.records >= gate.limits.records >= 0 or lag.offset == slowest:
+        if lag.records >= gate.limits.records >= 0 or gate.is_slowest(lag):
             yield lag
 
 

@@ -229,10 +229,6 @@ cdef class AckTable(Table):
         """All records below are done: what the group has committed."""
         return bus_acks_low(self.acks)
 
-    @property
-    def is_deleted(self):
-        return bool(bus_load32_acquire(&self.acks.flags) & BUS_ACK_DELETED)
-
     def held_by(self, int client):
         """How many records a client slot has."""
         return bus_load32_relaxed(&self.acks.claimants[client].held)

@@ -14,7 +14,6 @@ class AckTable(Table):
     path: str
     identity: tuple[int, int, int, int]
     low: int
-    is_deleted: bool
     def __init__(self, fd: int, *, bells: Bells | None = None, client: int = -1) -> None: ...
     @staticmethod
     def bytes_needed() -> int: ...
