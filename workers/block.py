@@ -6,9 +6,20 @@ block.begin(slot, topic, partition, offset, deadline_ns)  …  block.end(slot, W
 import time
 from dataclasses import dataclass
 
-from workers.layout import HISTOGRAM_WORDS, SLOT_WORDS, Slot, State, Word, bucket
+from workers.layout import (
+    HISTOGRAM_WORDS,
+    SLOT_WORDS,
+    SLOTS_AT_WORD,
+    SLOW_AT_WORD,
+    SLOW_MAX,
+    SLOW_WORDS,
+    Slot,
+    State,
+    Word,
+    bucket,
+)
 
-_FIRST_SLOT = Word.HISTOGRAM + HISTOGRAM_WORDS
+_FIRST_SLOT = int(SLOTS_AT_WORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,16 @@ class Task:
     def where(self) -> tuple[int, int, int]:
         """Topic, partition and offset."""
         return self.topic, self.partition, self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTask:
+    """One of the slowest tasks that were finished: which record, and how long it took (ns)."""
+
+    took_ns: int
+    topic: int
+    partition: int
+    offset: int
 
 
 class Block:
@@ -79,9 +100,23 @@ class Block:
         words[Word.WORK_NS] += took
         words[Word.HISTOGRAM + bucket(took)] += 1
         words[Word.LIFE_ENDED] += 1
+        if took > words[Word.SLOW_BAR_NS]:
+            self._keep_slow(took, at)
         if words[Word.LIFE_ENDED] == words[Word.LIFE_BEGUN]:
             words[Word.STATE] = State.WAITING
         return took
+
+    def _keep_slow(self, took_ns: int, at: int) -> None:
+        """Puts a task in the place of the fastest one that was kept."""
+        words = self.words
+        places = [SLOW_AT_WORD + number * SLOW_WORDS for number in range(SLOW_MAX)]
+        place = min(places, key=words.__getitem__)
+        words[place] = 0  # who reads it meanwhile sees that it is not whole
+        words[place + 1] = words[at + Slot.TOPIC]
+        words[place + 2] = words[at + Slot.PARTITION]
+        words[place + 3] = words[at + Slot.OFFSET]
+        words[place] = took_ns
+        words[Word.SLOW_BAR_NS] = min(words[one] for one in places)
 
     def extend(self, slot: int, deadline_ns: int) -> None:
         """The task may go on until then; 0: as long as it likes."""
@@ -122,6 +157,20 @@ class Block:
         """All tasks in hand."""
         found = (self.task(slot) for slot in range(self.slots))
         return [task for task in found if task is not None]
+
+    def since_ns(self, slot: int) -> int:
+        """When the task in a slot was begun (monotonic ns); 0: there is none."""
+        return int(self.words[_FIRST_SLOT + slot * SLOT_WORDS])
+
+    def slowest(self) -> list[SlowTask]:
+        """The slowest tasks of all that had this block, the slowest first."""
+        found = []
+        for number in range(SLOW_MAX):
+            at = SLOW_AT_WORD + number * SLOW_WORDS
+            took_ns, topic, partition, offset = self.words[at : at + SLOW_WORDS]
+            if took_ns:
+                found.append(SlowTask(took_ns, topic, partition, offset))
+        return sorted(found, key=lambda one: -one.took_ns)
 
     def is_running(self, task: Task) -> bool:
         """True if that task, and not a later one, is still in its slot."""

@@ -93,6 +93,22 @@ class Board:
         return board
 
     @classmethod
+    def private(cls, blocks: int, slots: int, description: Mapping[str, Any]) -> Self:
+        """A board that no other process sees, without a file. Raises BoardError."""
+        text = json.dumps(description).encode()
+        try:
+            fd = os.memfd_create(_PREFIX)
+        except OSError as error:
+            raise BoardError(f"cannot make a board in memory: {error.strerror}") from error
+        try:
+            os.ftruncate(fd, board_bytes(blocks, slots))
+            os.pwrite(fd, text, DESCRIPTION_AT)
+            _write_head(fd, blocks, slots, len(text))
+            return cls(Path(f"/proc/self/fd/{fd}"), fd)
+        finally:
+            os.close(fd)
+
+    @classmethod
     def open(cls, path: Path) -> Self:
         """Maps a board that another process made. Raises BoardError."""
         try:

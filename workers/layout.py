@@ -3,7 +3,8 @@
     0        header     words of `Head`, then the description (JSON, at most 3 KiB)
     4096     verdicts   VERDICTS_MAX entries of 8 words (`Verdict`), written by the supervisor
     …        blocks     one for each worker number: words of `Word`, then a histogram of
-                        HISTOGRAM_WORDS words, then the task slots of 8 words each (`Slot`)
+                        HISTOGRAM_WORDS words, SLOW_MAX entries for the slowest tasks (`Slow`),
+                        then the task slots of 8 words each (`Slot`)
 
 Every word is a u64 in the machine's order, aligned, and written by one process only: those of a
 block by the worker that has its number, RSS_BYTES and all else by the supervisor. Readers take
@@ -29,6 +30,9 @@ VERDICTS_AT_WORD: Final = HEADER_BYTES // WORD_BYTES
 BUCKETS_PER_DOUBLING: Final = 4
 HISTOGRAM_WORDS: Final = 64 * BUCKETS_PER_DOUBLING
 SLOT_WORDS: Final = 8
+#: The slowest tasks of a block that are kept.
+SLOW_MAX: Final = 8
+SLOW_WORDS: Final = 4
 #: Tasks that one worker may run at once.
 SLOTS_MAX: Final = 4096
 
@@ -78,6 +82,8 @@ class Word(IntEnum):
     INIT_NS = 14
     WAIT_NS = 15
     WORK_NS = 16
+    #: a task that took longer than this is one of the slowest
+    SLOW_BAR_NS = 17
     HISTOGRAM = 32
 
 
@@ -91,6 +97,15 @@ class Slot(IntEnum):
     OFFSET = 3
     #: place of the topic in the description's list
     TOPIC = 4
+
+
+class Slow(IntEnum):
+    """Words of one of the slowest tasks; TOOK_NS is 0 if there was none yet."""
+
+    TOOK_NS = 0
+    TOPIC = 1
+    PARTITION = 2
+    OFFSET = 3
 
 
 class Verdict(IntEnum):
@@ -108,6 +123,9 @@ class Verdict(IntEnum):
 
 
 EXIT_BIAS: Final = 1 << 16
+#: Where a block has its slowest tasks, and its first task slot.
+SLOW_AT_WORD: Final = Word.HISTOGRAM + HISTOGRAM_WORDS
+SLOTS_AT_WORD: Final = SLOW_AT_WORD + SLOW_MAX * SLOW_WORDS
 
 
 class State(IntEnum):
@@ -122,7 +140,7 @@ class State(IntEnum):
 
 def block_words(slots: int) -> int:
     """Words of a block with so many task slots."""
-    return Word.HISTOGRAM + HISTOGRAM_WORDS + slots * SLOT_WORDS
+    return SLOTS_AT_WORD + slots * SLOT_WORDS
 
 
 def blocks_at_word() -> int:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 import bus
+from workers.attempts import Recorder
+from workers.dead_letters import DeadLetters
 from workers.handler import Handler
+from workers.post import Post
 from workers.retry import Retry
 
 
@@ -29,6 +32,14 @@ class Order:
             group_id=self.group,
             client_id=f"worker-{number}",
         )
+
+    def letters(self) -> DeadLetters | None:
+        """What writes the group's dead letters; None if what is given up is only logged."""
+        return DeadLetters(self.address, self.topic, self.group) if self.dead_letter else None
+
+    def recorder(self, post: Post) -> Recorder | None:
+        """What is told of each attempt; None if nothing is."""
+        return None
 
     @property
     def timeout_ns(self) -> int:

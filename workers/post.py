@@ -71,10 +71,10 @@ class Post:
     (after so many it should call `worn`), `is_interruptible` (while it is True, SOFT raises).
     """
 
-    def __init__(self, seed: Seed, writer: Connection) -> None:
+    def __init__(self, seed: Seed, board: Board, writer: Connection) -> None:
         self.number = seed.number
         self.max_tasks = seed.max_tasks
-        self.board = Board.open(seed.board)
+        self.board = board
         self.block: Block = self.board.blocks[seed.number]
         self._writer = writer
         self._draining = threading.Event()
@@ -161,7 +161,7 @@ def live(life: Callable[[Post], None], seed: Seed, writer: Connection) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     restore_environment(seed.environment)
-    post = Post(seed, writer)
+    post = Post(seed, Board.open(seed.board), writer)
     signal.signal(signal.SIGTERM, post.on_term)
     signal.signal(SOFT, post.on_soft)
     post.block.born(os.getpid())

@@ -27,12 +27,14 @@ def serve(post: Post, order: Order) -> None:
     init_ns = time.monotonic_ns() - began_ns
     try:
         with order.join(post.number) as consumer:
-            _Serving(post, order, consumer, state).run(init_ns)
+            Serving(post, order, consumer, state).run(init_ns)
     finally:
         order.handler.leave(state)
 
 
-class _Serving:
+class Serving:
+    """Claims, calls the handler, settles. `run` is all of it, `step` is one claim."""
+
     def __init__(self, post: Post, order: Order, consumer: bus.ShareConsumer, state: Any) -> None:
         self._post = post
         self._consumer = consumer
@@ -43,17 +45,19 @@ class _Serving:
         self._polling = False
 
     def run(self, init_ns: int) -> None:
+        """Until the drain."""
         post = self._post
         post.on_drain = self._wake
         post.ready(init_ns)
         try:
             while not post.draining:
-                self._work_through(self._claim())
+                self.step()
         finally:
             self._settlement.close()
 
-    def _work_through(self, records: list[ConsumerRecord]) -> None:
-        for record in records:
+    def step(self) -> None:
+        """Claims once, waiting for a while if there is nothing, and works on what it got."""
+        for record in self._claim():
             if self._post.draining:
                 return  # the others go back as the consumer is closed
             self._work_on(record)

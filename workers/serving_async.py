@@ -8,7 +8,7 @@ other task is counted down with it.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
 
 import bus
@@ -37,7 +37,7 @@ async def _serve(post: Post, order: Order) -> None:
     init_ns = time.monotonic_ns() - began_ns
     try:
         with order.join(post.number) as consumer, ThreadPoolExecutor(1) as thread:
-            await _Serving(post, order, consumer, state, thread).run(init_ns)
+            await Serving(post, order, consumer, state, thread).run(init_ns)
     finally:
         left = order.handler.leave(state)
         if isinstance(left, Awaitable):
@@ -49,14 +49,16 @@ async def _called(function: Callable[[], Any]) -> Any:
     return await value if isinstance(value, Awaitable) else value
 
 
-class _Serving:
+class Serving:
+    """As its namesake of functions. Attribute: `running`, the tasks in hand."""
+
     def __init__(
         self,
         post: Post,
         order: Order,
         consumer: bus.ShareConsumer,
         state: Any,
-        thread: ThreadPoolExecutor,
+        thread: Executor,
     ) -> None:
         self._post = post
         self._consumer = consumer
@@ -64,33 +66,38 @@ class _Serving:
         self._handle = order.handler.bound(state)
         self._settlement = Settlement(post, order, consumer)
         self._free = list(range(order.concurrency - 1, -1, -1))
-        self._running: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None]] = set()
         self._left = post.max_tasks or 0
         self._loop = asyncio.get_running_loop()
 
     async def run(self, init_ns: int) -> None:
+        """Until the drain, and the end of what is in hand."""
         post = self._post
         post.on_interrupt = self._on_interrupt
         post.ready(init_ns)
         try:
             while not post.draining:
-                for record in await self._claim():
-                    await self._begin(record)
+                await self.step()
             await self._all_ended()
         finally:
             self._settlement.close()
+
+    async def step(self) -> None:
+        """Claims once, waiting for a while if there is nothing, and begins with what it got."""
+        for record in await self._claim():
+            await self._begin(record)
 
     def _on_interrupt(self) -> None:
         self._loop.call_soon_threadsafe(self._interrupt)  # which also wakes it
 
     def _interrupt(self) -> None:
         if self._post.draining:
-            for task in self._running:
+            for task in self.running:
                 task.cancel()
 
     async def _claim(self) -> list[ConsumerRecord]:
         while not self._free:
-            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         if self._post.draining:
             return []
         count = len(self._free)
@@ -104,7 +111,7 @@ class _Serving:
         except CorruptRecordError:
             logger.exception("a record cannot be read, and is given up by the bus")
             return []
-        if not self._running:
+        if not self.running:
             self._post.block.words[Word.WAIT_NS] += time.monotonic_ns() - began_ns
         return [record for records in found.values() for record in records]
 
@@ -122,14 +129,14 @@ class _Serving:
             self._free.append(slot)
             return
         running = self._loop.create_task(self._work_on(task))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        self.running.add(running)
+        running.add_done_callback(self.running.discard)
         if alone:
             await self._all_ended()
 
     async def _all_ended(self) -> None:
-        while self._running:
-            await asyncio.wait(self._running)
+        while self.running:
+            await asyncio.wait(self.running)
 
     async def _work_on(self, task: CurrentTask) -> None:
         enter(task)

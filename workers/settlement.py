@@ -7,6 +7,9 @@
 
 A record whose holder died is looked at twice. What ended the holder is read from the board, and
 the dead letters are searched: the holder may have died after it wrote the letter.
+
+What is noted of an attempt (`order.recorder`) is noted before the bus is told: if the worker dies
+in between, the note is there and the record comes again, and the one explains the other.
 """
 
 import logging
@@ -18,8 +21,8 @@ from typing import Final
 import bus
 from bus import ConsumerRecord
 from bus.errors import BusError
+from workers.attempts import OUTCOMES, Outcome
 from workers.current_task import CurrentTask
-from workers.dead_letters import DeadLetters
 from workers.layout import Word
 from workers.letters import Letter, Source
 from workers.order import Order
@@ -47,9 +50,8 @@ class Settlement:
         self._consumer = consumer
         self._timeout_ns = order.timeout_ns
         self._draw = random.Random()
-        self._letters: DeadLetters | None = None
-        if order.dead_letter:
-            self._letters = DeadLetters(order.address, order.topic, order.group)
+        self._letters = order.letters()
+        self._recorder = order.recorder(post)
 
     def close(self) -> None:
         """Ends what writes dead letters."""
@@ -98,11 +100,15 @@ class Settlement:
 
     def done(self, task: CurrentTask) -> int:
         """The handler returned; returns how long it took (ns)."""
+        if self._recorder is not None:
+            self._recorder.note(task, Outcome.DONE)
         self._consumer.ack(task.record)
         return self._block.end(task.slot, Word.DONE)
 
     def interrupted(self, task: CurrentTask) -> None:
         """The worker ends before the task did."""
+        if self._recorder is not None:
+            self._recorder.note(task, Outcome.INTERRUPTED)
         self._consumer.release(task.record)
         self._block.end(task.slot, Word.RELEASED)
 
@@ -111,6 +117,8 @@ class Settlement:
         self._block.extend(task.slot, 0)
         counts = task.counts.plus(trouble)
         decision = self._decide(trouble, counts, error)
+        if self._recorder is not None:
+            self._recorder.note(task, OUTCOMES[trouble], error, str(decision))
         if trouble is Trouble.TIMEOUT:
             self._block.words[Word.TIMEOUTS] += 1
         logger.warning(
@@ -153,6 +161,8 @@ class Settlement:
         deaths: Deaths = _NO_DEATHS,
     ) -> None:
         self._block.extend(task.slot, 0)
+        if self._recorder is not None and error is None:  # no handler was called
+            self._recorder.note(task, Outcome.GIVEN_UP, None, reason)
         letter = Letter.of(
             task.record,
             self._order.group,

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 def post() -> Iterator[Post]:
     board = Board.create(1, 1, {})
     reader, writer = multiprocessing.Pipe(duplex=False)
-    made = Post(Seed(0, os.getpid(), 0, board.path, 1.0), writer)
+    made = Post(Seed(0, os.getpid(), 0, board.path, 1.0), board, writer)
     made.heard = reader  # type: ignore[attr-defined]
     yield made
     reader.close()
