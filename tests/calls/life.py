@@ -43,6 +43,8 @@ class Ledger:
     #: offsets below it may be gone
     starts: dict[TopicPartition, int] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    #: what members of the share group have acknowledged: it may come again, all else must
+    worked: set[tuple[TopicPartition, int]] = field(default_factory=set)
 
     def note(self, topic: str, partition: int, offset: int, value: bytes) -> None:
         """It was acknowledged."""
@@ -52,7 +54,7 @@ class Ledger:
     def copy(self) -> "Ledger":
         """For a bus that goes on from the same state."""
         records = {partition: dict(offsets) for partition, offsets in self.records.items()}
-        return Ledger(records, dict(self.starts), set(self.gone))
+        return Ledger(records, dict(self.starts), set(self.gone), set(self.worked))
 
     def required(self) -> Iterator[tuple[TopicPartition, dict[int, bytes]]]:
         """What must be there still."""
@@ -181,6 +183,21 @@ def commit_offsets(life: Life) -> None:
         consumer.commit()
 
 
+def work(life: Life) -> None:
+    """A member of a share group does every other record that comes, and leaves the rest."""
+    with team_member(life.path) as member:
+        found = eventually(lambda: member.poll(timeout_ms=100), ANSWER_S, "a record to work on")
+        for partition, records in found.items():
+            for record in records[::2]:
+                life.ledger.worked.add((partition, record.offset))
+                member.ack(record)
+
+
+def team_member(path: Path) -> bus.ShareConsumer:
+    """A member of the share group of "kept"; it starts no broker."""
+    return bus.ShareConsumer("kept", bootstrap_servers=path, group_id="team", autostart=False)
+
+
 def die_attached(life: Life) -> None:
     """A client that is killed: the broker reaps it."""
     reader, writer = os.pipe()
@@ -215,6 +232,7 @@ def delete_records(life: Life) -> None:
 
 def delete_things(life: Life) -> None:
     life.ledger.gone.add("new")
+    life.ledger.worked.clear()
     with life.admin() as admin:
         left = [name for name in admin.list_topics() if name in ("new", "memory")]
         admin.delete_topics(left)
@@ -232,7 +250,7 @@ def stop(life: Life) -> None:
     ask(life.path, "stop")
 
 
-BEGINNING: list[Step] = [send_to_kept, send_again, stop]
+BEGINNING: list[Step] = [send_to_kept, work, send_again, stop]
 WHOLE: list[Step] = [
     send_to_kept,
     fill_segments,
@@ -240,9 +258,11 @@ WHOLE: list[Step] = [
     use_new_topics,
     change_topics,
     commit_offsets,
+    work,
     die_attached,
     delete_records,
     delete_things,
+    work,
     send_again,
     stop,
 ]
@@ -259,3 +279,4 @@ def prepare(life: Life) -> None:
         life.send(durable, "rolled", 6, LARGE)
         life.send(durable, "brief", 1)
     commit_offsets(life)
+    work(life)

@@ -130,6 +130,7 @@ class Trial:
         )  # replicas that live are adopted, and end with it
         outcome.report = report = traced.wait()
         outcome.log = traced.log() + self._heirs_log
+        outcome.wrong += [f"left over: {found}" for found in leftovers(self._path, outcome.log)]
         if report is None:
             outcome.is_late = True
             outcome.wrong.append("processes were left over")
@@ -155,7 +156,7 @@ class Trial:
     def _take_over(self, outcome: Outcome, ledger: Ledger) -> list[str]:
         """Another broker: it finds every record, takes new ones, and ends well."""
         with broker(self._path, *ARGUMENTS) as heir:
-            wrong = list(missing(self._path, ledger))
+            wrong = [*missing(self._path, ledger), *left_undone(self._path, ledger)]
             after = Life(self._path, heir, ledger)
             after.live([life.send_again, life.stop])
             report = heir.wait()
@@ -165,7 +166,6 @@ class Trial:
                 wrong.append(f"the next broker's processes ended badly: {report}\n{heir.log()}")
             self._heirs_log = heir.log()
         wrong += [f"damage: {damage}" for damage in check_directory(self._path)]
-        wrong += [f"left over: {path}" for path in leftovers(self._path)]
         return wrong
 
     def _clean_up(self) -> list[str]:
@@ -185,10 +185,15 @@ def believes_a_failed_sync(injection: Injection, hit: Call, log: str) -> bool:
     return (named or not injection.die_after) and "is copied to a new durable file" not in log
 
 
-def leftovers(path: Path) -> Iterator[Path]:
-    """Files that belong to nothing, in a bus directory that was stopped."""
+def leftovers(path: Path, log: str) -> Iterator[Path]:
+    """Files that belong to nothing, in a bus directory that was stopped.
+
+    Evidence does: a file that could not be read is kept, and its name is told.
+    """
     for found in path.rglob("*"):
-        if found.name.startswith("~") or found.name.endswith((".tmp", ".damaged")):
+        if found.name.startswith("~") or found.name.endswith(".tmp"):
+            yield found
+        if found.name.endswith(".damaged") and f"kept as {found.name}" not in log:
             yield found
 
 
@@ -204,6 +209,24 @@ def missing(path: Path, ledger: Ledger) -> Iterator[str]:
                     yield f"{partition.topic}-{partition.partition}: {offset} is lost"
                 elif found[offset] != value:
                     yield f"{partition.topic}-{partition.partition}: {offset} has other bytes"
+
+
+def left_undone(path: Path, ledger: Ledger) -> Iterator[str]:
+    """Records that nobody of the share group has done, and that do not come to a new member."""
+    wanted = {
+        (partition, offset)
+        for partition, expected in ledger.required()
+        if partition.topic == "kept"
+        for offset in expected
+    } - ledger.worked
+    with life.team_member(path) as member:
+        while wanted:
+            found = member.poll(timeout_ms=life.ANSWER_S * 1e3)
+            if not found:
+                yield f"share group: {sorted(wanted)} do not come"
+                return
+            for partition, records in found.items():
+                wanted.difference_update((partition, record.offset) for record in records)
 
 
 def read_partition(consumer: bus.Consumer, partition: TopicPartition) -> dict[int, bytes]:

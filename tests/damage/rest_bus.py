@@ -15,6 +15,7 @@ from bus.offset_copies import read_copy
 from bus.state import load_state
 from bus.structs import TopicPartition
 from tests.broker.rig import is_alive, kill, kill_broker, status
+from tests.damage import rest_share
 from tests.waiting import eventually
 
 #: How it came to rest: stopped; everything killed; the same, and then the machine restarted.
@@ -75,6 +76,7 @@ class RestingBus:
         self._send(producer, SMALL, 6)
         self._send(producer, OTHER, 6)
         self._commit()
+        rest_share.work(self.path, self.ends[OTHER])
         producer.close()
         self._end(broker)
         self._remember()

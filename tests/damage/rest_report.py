@@ -7,10 +7,13 @@ from typing import NamedTuple
 from tests.damage.rest_trial import Outcome
 
 _KINDS = (
+    ("hot:acks-", "ack table"),
     ("hot:", "hot directory"),
     (".log", "durable segment"),
     (".offsets.copy", "copy of an offset table"),
     (".offsets", "offset table"),
+    (".acks.copy", "copy of acknowledgements"),
+    (".acks", "acknowledgements of a share group"),
     (".json.copy", "copy of a small file"),
     ("_id.copy", "copy of a small file"),
     ("epoch.copy", "copy of a small file"),
@@ -82,17 +85,18 @@ def page(rows: Sequence[Row], run: Run) -> str:
     """docs/damage.md: written only when nothing was lost in silence."""
     return f"""# Damage: what happens to files at rest, and what comes of it
 
-`tox -e damage` builds a bus with three partitions, several segments and two groups, and brings it
-to rest in three ways: stopped; killed, all at once, with records that only RAM has; the same, and
-restarted (the hot directory is gone). Then it damages a file in every way below, or both copies of
-one that is kept twice, uses the bus, and puts it back for the next trial; each of them once as it
-is, and once after `bus check --repair`.
+`tox -e damage` builds a bus with three partitions, several segments, two consumer groups and a
+share group, and brings it to rest in three ways: stopped; killed, all at once, with records that
+only RAM has; the same, and restarted (the hot directory is gone). Then it damages a file in every
+way below, or both copies of one that is kept twice, uses the bus, and puts it back for the next
+trial; each of them once as it is, and once after `bus check --repair`.
 
 A trial fails, and no page is written, if a record that was acknowledged is neither read with its
 value nor reported as missing; if a group's commit is higher, or gone without an error (or, after a
-repair, without the repair's word); if an offset
-or an id is given out twice; if a broker refuses to start without naming the file; if `bus check`
-finds nothing although something is missing; if it still finds something after a repair.
+repair, without the repair's word); if a record that the share group had not acknowledged does not
+come again; if an offset or an id is given out twice; if a broker refuses to start without naming
+the file; if `bus check` finds nothing although something is missing; if it still finds something
+after a repair.
 
 Last run: {run.date}, at commit {run.commit}: {len(rows)} of {run.possible} trials
 ({100 * len(rows) / run.possible:.0f} %) in {run.took_s / 60:.0f} minutes, spread over all files and
@@ -100,7 +104,8 @@ deeds (`{run.command}`).
 Lost in silence: 0. A trial in which a broker missed its deadlines is made again, twice at most.
 
 "Whole": every record and commit was there. "Told": some were not, and whoever asked got an error
-that says which, or the repair said that the group begins anew. "Refused": the broker did not start,
+that says which, or the repair said that the group begins anew; or what the share group had
+acknowledged came again, and `bus check` had found the damage. "Refused": the broker did not start,
 and named the file.
 
 {_table(rows, "kind")}

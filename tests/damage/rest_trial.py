@@ -11,8 +11,9 @@ from bus.check import check_directory
 from bus.errors import BusError, CorruptRecordError, DirectoryError
 from bus.structs import TopicPartition
 from tests.broker.rig import status
+from tests.damage import rest_share
 from tests.damage.forked import end_sessions, forking_brokers, run_bus
-from tests.damage.rest_bus import COMMITS, RestingBus, end_processes, value_of
+from tests.damage.rest_bus import COMMITS, OTHER, RestingBus, end_processes, value_of
 from tests.damage.rest_faults import Fault
 
 #: `bus check --repair` says that it is done, or done with losses.
@@ -33,6 +34,8 @@ class Outcome:
     read: int = 0
     gaps: list[tuple[TopicPartition, int, int]] = field(default_factory=list)
     commits_lost: int = 0
+    #: records that a share group had acknowledged, and that came again
+    again: int = 0
     #: files of which a repair said that something in them is lost
     losses: set[str] = field(default_factory=set)
     incidents: int = 0
@@ -41,7 +44,7 @@ class Outcome:
     @property
     def is_whole(self) -> bool:
         """Nothing was missing after all."""
-        return not (self.refused or self.gaps or self.commits_lost)
+        return not (self.refused or self.gaps or self.commits_lost or self.again)
 
     @property
     def verdict(self) -> str:
@@ -98,6 +101,7 @@ def _use(resting: RestingBus, outcome: Outcome) -> None:
         with forking_brokers(), Broker(resting.path):
             _look_for_records(resting, outcome)
             _look_for_commits(resting, outcome)
+            rest_share.look_for_work(resting.path, resting.ends[OTHER], outcome)
             _go_on(resting, outcome)
             counters = status(resting.path)["counters"]
             outcome.incidents = counters["metadata_mended"] + counters["damage_found"]
