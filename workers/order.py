@@ -12,10 +12,13 @@ from workers.retry import Retry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A pool's work. `address` is the bus; `timeout_s` is a handler's time, None without limit."""
+    """A pool's work. `address` is the bus; `timeout_s` is a handler's time, None without limit.
+
+    A topic's place in `topics` is its number on the board.
+    """
 
     address: str | None
-    topic: str
+    topics: tuple[str, ...]
     group: str
     handler: Handler
     retry: Retry
@@ -27,15 +30,17 @@ class Order:
     def join(self, number: int) -> bus.ShareConsumer:
         """A member of the group for the worker with this number."""
         return bus.ShareConsumer(
-            self.topic,
+            *self.topics,
             bootstrap_servers=self.address,
             group_id=self.group,
             client_id=f"worker-{number}",
         )
 
-    def letters(self) -> DeadLetters | None:
-        """What writes the group's dead letters; None if what is given up is only logged."""
-        return DeadLetters(self.address, self.topic, self.group) if self.dead_letter else None
+    def letters(self) -> dict[str, DeadLetters]:
+        """What writes each topic's dead letters; empty if what is given up is only logged."""
+        if not self.dead_letter:
+            return {}
+        return {topic: DeadLetters(self.address, topic, self.group) for topic in self.topics}
 
     def recorder(self, post: Post) -> Recorder | None:
         """What is told of each attempt; None if nothing is."""

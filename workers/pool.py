@@ -14,7 +14,7 @@ of dead letters.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Self
@@ -41,7 +41,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 class Pool:
     """Supervised workers on one topic. A context manager: started by `with`, drained at its end.
 
-    topic: what the workers read; it is created if the broker does that.
+    topic: what the workers read, or several; created if the broker does that.
     handler: called with each record; at the top level of a module. An `async def` is called for up
         to `concurrency` records at once in each worker.
     processes: how many workers; None is one for each CPU that this process may use.
@@ -67,7 +67,7 @@ class Pool:
 
     def __init__(
         self,
-        topic: str,
+        topic: str | Sequence[str],
         handler: Callable[..., Any],
         *,
         processes: int | None = None,
@@ -92,7 +92,7 @@ class Pool:
         _check(called, processes, concurrency, timeout_s)
         self._order = Order(
             address=_address(bootstrap_servers),
-            topic=topic,
+            topics=(topic,) if isinstance(topic, str) else tuple(topic),
             group=group_id or called.name.replace(":", "."),
             handler=called,
             retry=retry or Retry(),
@@ -118,7 +118,7 @@ class Pool:
         order = self._order
         return {
             "kind": "pool",
-            "topics": [order.topic],
+            "topics": list(order.topics),
             "group": order.group,
             "handler": order.handler.name,
             "bus": order.address,
@@ -174,9 +174,9 @@ class Pool:
     # ------------------------------------------------------------------ looking
 
     @property
-    def topic(self) -> str:
+    def topics(self) -> tuple[str, ...]:
         """What the workers read."""
-        return self._order.topic
+        return self._order.topics
 
     @property
     def group_id(self) -> str:
@@ -184,11 +184,11 @@ class Pool:
         return self._order.group
 
     @property
-    def dead_letter_topic(self) -> str | None:
-        """Where records go that are given up; None without dead letters."""
+    def dead_letter_topics(self) -> tuple[str, ...]:
+        """Where records go that are given up, for each topic; empty without dead letters."""
         if not self._order.dead_letter:
-            return None
-        return dead_letters.topic_of(self._order.topic, self._order.group)
+            return ()
+        return tuple(dead_letters.topic_of(topic, self.group_id) for topic in self.topics)
 
     def statistics(self) -> figures.Statistics:
         """What the workers are doing, and what they have done; also after their end."""
@@ -204,14 +204,16 @@ class Pool:
         return self._supervisor.pids()
 
     def __repr__(self) -> str:
-        return f"<Pool of {self._order.handler.name} on {self.topic!r} as {self.group_id!r}>"
+        topics = ", ".join(map(repr, self.topics))
+        return f"<Pool of {self._order.handler.name} on {topics} as {self.group_id!r}>"
 
     # ------------------------------------------------------------------ details
 
     def _prepare(self) -> None:
         """Says what is wrong with the bus here, and not in each worker."""
         if self._order.dead_letter:
-            dead_letters.make_topic(self._order.address, self._order.topic, self._order.group)
+            for topic in self.topics:
+                dead_letters.make_topic(self._order.address, topic, self.group_id)
 
     def _all_finished(self) -> bool:
         return not (self._supervisor.killed_with_work or self.statistics().interrupted)

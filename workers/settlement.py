@@ -35,13 +35,12 @@ logger = logging.getLogger(__name__)
 
 #: A record whose dead letter cannot be written now comes again after this.
 LETTER_PAUSE_MS: Final = 1000
-_TOPIC: Final = 0
 _NO_DEATHS: Final = Deaths()
 _NO_COUNTS: Final = Counts()
 
 
 class Settlement:
-    """Admits records and settles them. For one worker; `letters` is None without dead letters."""
+    """Admits records and settles them. For one worker."""
 
     def __init__(self, post: Post, order: Order, consumer: bus.ShareConsumer) -> None:
         self._post = post
@@ -50,13 +49,14 @@ class Settlement:
         self._consumer = consumer
         self._timeout_ns = order.timeout_ns
         self._draw = random.Random()
+        self._numbers = {topic: number for number, topic in enumerate(order.topics)}
         self._letters = order.letters()
         self._recorder = order.recorder(post)
 
     def close(self) -> None:
         """Ends what writes dead letters."""
-        if self._letters is not None:
-            self._letters.close()
+        for letters in self._letters.values():
+            letters.close()
 
     # ------------------------------------------------------------------ beginning
 
@@ -66,7 +66,8 @@ class Settlement:
             return None
         now_ns = time.monotonic_ns()
         deadline_ns = now_ns + self._timeout_ns if self._timeout_ns else 0
-        self._block.begin(slot, _TOPIC, record.partition, record.offset, now_ns, deadline_ns)
+        number = self._numbers[record.topic]
+        self._block.begin(slot, number, record.partition, record.offset, now_ns, deadline_ns)
         tried = self._consumer.attempts(record)
         if tried.deliveries == 1:
             return CurrentTask(record, 1, _NO_COUNTS, self._post, slot, deadline_ns)
@@ -77,7 +78,8 @@ class Settlement:
     ) -> CurrentTask | None:
         deaths, board = _NO_DEATHS, self._post.board
         if tried.crash:
-            deaths = wait_for(board, tried.crash, _TOPIC, record.partition, record.offset)
+            number = self._numbers[record.topic]
+            deaths = wait_for(board, tried.crash, number, record.partition, record.offset)
         counts = Counts(
             tried.failure, tried.timeout + deaths.timeout, deaths.crash, tried.oom + deaths.oom
         )
@@ -145,11 +147,10 @@ class Settlement:
         self._block.end(task.slot, Word.FAILED)
 
     def _has_letter(self, task: CurrentTask) -> bool:
-        if self._letters is None:
-            return False
         record = task.record
+        letters = self._letters.get(record.topic)
         source = Source(record.topic, record.partition, record.offset)
-        return self._letters.holds(source, record.timestamp)
+        return letters is not None and letters.holds(source, record.timestamp)
 
     def _give_up(
         self,
@@ -178,14 +179,15 @@ class Settlement:
         self._block.end(task.slot, Word.FAILED)
 
     def _bury(self, task: CurrentTask, letter: Letter, *, may_be_there: bool) -> bool:
-        if self._letters is None:
+        letters = self._letters.get(task.record.topic)
+        if letters is None:
             logger.error("%s is given up: %s", task.uid, letter.reason)
             return True
         try:
-            self._letters.write(task.record, letter, may_be_there=may_be_there)
+            letters.write(task.record, letter, may_be_there=may_be_there)
         except BusError:
             logger.exception("the dead letter of %s cannot be written; it comes again", task.uid)
             self._consumer.nack(task.record, delay_ms=LETTER_PAUSE_MS)
             return False
-        logger.error("%s is given up: %s; see %s", task.uid, letter.reason, self._letters.topic)
+        logger.error("%s is given up: %s; see %s", task.uid, letter.reason, letters.topic)
         return True

@@ -51,6 +51,13 @@ def notes(record: Any, file: Path) -> None:
     say(file, "done", number(record), os.getpid())
 
 
+def notes_topic_and_fails_on_7(record: Any, file: Path) -> None:
+    """Tells of which topic the record is."""
+    say(file, record.topic, number(record))
+    if number(record) == 7:
+        raise ValueError("no sevens")
+
+
 def works_a_while(record: Any, file: Path, seconds: float = 0.002) -> None:
     """Works, and says so at both ends."""
     say(file, "begin", number(record), os.getpid())

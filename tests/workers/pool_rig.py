@@ -64,10 +64,11 @@ class Shop:
     directory: Path
     topic: str
     files: Path
+    group: str = ""
 
     @property
     def dead_letter_topic(self) -> str:
-        return f"dlq.{self.topic}.{self.topic}"
+        return f"dlq.{self.topic}.{self.group or self.topic}"
 
     def send(self, count: int, first: int = 0) -> None:
         """So many records, counted up from `first`."""

@@ -3,6 +3,8 @@
 import functools
 import os
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +41,28 @@ def test_records_that_come_while_workers_wait_are_handled(shop: Shop) -> None:
         for round in range(1, 4):
             shop.send(1)
             bench.settled(round)
+
+
+def test_a_pool_of_several_topics_works_on_all_of_them_and_tells_them_apart(shop: Shop) -> None:
+    returns = replace(shop, topic="returns")
+    shop.send(40)
+    returns.send(60)
+    with Pool(
+        [shop.topic, "returns"],
+        functools.partial(handlers.notes_topic_and_fails_on_7, file=shop.files / "out"),
+        processes=2,
+        retry=Retry(failure=1),
+        group_id="both",
+        bootstrap_servers=shop.directory,
+    ) as pool:
+        eventually(lambda: pool.statistics().done + pool.statistics().dead == 100, 50.0)
+        assert pool.topics == (shop.topic, "returns")
+        assert pool.dead_letter_topics == ("dlq.jobs.both", "dlq.returns.both")
+    said = Counter(line[0] for line in handlers.lines(shop.files / "out"))
+    assert said == {shop.topic: 40, "returns": 60}
+    [dead] = replace(returns, group="both").dead_letters()
+    assert (dead.value, dead.headers["dlq.topic"]) == (b"7", "returns")
+    assert len(replace(shop, group="both").dead_letters()) == 1
 
 
 def test_what_fails_is_tried_again_after_pauses_that_double(shop: Shop) -> None:
@@ -84,7 +108,7 @@ def test_without_dead_letters_the_record_is_given_up_all_the_same(shop: Shop) ->
     with shop.at_work(handlers.fails_on_sevens, **options) as bench:
         bench.settled(9)
         assert bench.pool.statistics().dead == 1
-        assert bench.pool.dead_letter_topic is None
+        assert bench.pool.dead_letter_topics == ()
     with bus.Admin(shop.directory) as admin:
         assert shop.dead_letter_topic not in admin.list_topics()
 
