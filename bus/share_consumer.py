@@ -192,19 +192,18 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
         """
         if cause not in _CAUSES:
             raise ValueError(f"cause is {cause!r}; use one of {list(_CAUSES)}")
-        if not delay_ms >= 0:
-            raise ValueError(f"delay_ms is {delay_ms!r}; it must be 0 or more")
-        state = _DELAYED if delay_ms else _READY
-        if not self._settle(record, state, _CAUSES[cause], delay_ms):
+        if not self._settle(record, _back(delay_ms), _CAUSES[cause], delay_ms):
             raise not_held([record])
 
-    def release(self, *records: ConsumerRecord) -> None:
-        """Give records back: they come again at once, and nothing is counted.
+    def release(self, *records: ConsumerRecord, delay_ms: float = 0) -> None:
+        """Give records back: they come again, to anybody, after delay_ms, and nothing is counted.
 
+        A record that was only reserved (`prefetch`) comes as if it had never been given out.
         Raises IllegalStateError for records that this consumer does not have, after all others
         were given back.
         """
-        unknown = [record for record in records if not self._settle(record, _READY)]
+        state = _back(delay_ms)
+        unknown = [one for one in records if not self._settle(one, state, 0, delay_ms)]
         if unknown:
             raise not_held(unknown)
 
@@ -237,6 +236,13 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
         """Counters of each partition's ack table, by "topic-partition"."""
         with self._in_use() as fetcher:
             return {f"{tp.topic}-{tp.partition}": one for tp, one in fetcher.figures().items()}
+
+
+def _back(delay_ms: float) -> int:
+    """The state of a record that comes again after so long."""
+    if not delay_ms >= 0:
+        raise ValueError(f"delay_ms is {delay_ms!r}; it must be 0 or more")
+    return _DELAYED if delay_ms else _READY
 
 
 def _again(address: str, topics: tuple[str, ...], options: ShareOptions) -> ShareConsumer:

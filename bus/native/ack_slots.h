@@ -34,6 +34,11 @@ static inline void count(bus_ack *ack, enum bus_ack_count what) {
     if (ack->counts[what] < UINT8_MAX) ack->counts[what]++;
 }
 
+/* It was given to somebody who has not begun with it. */
+static inline void uncount(bus_ack *ack) {
+    if (ack->counts[BUS_ACK_DELIVERIES]) ack->counts[BUS_ACK_DELIVERIES]--;
+}
+
 /* Words that are looked at without the mutex. */
 static inline void set(uint32_t *word, uint32_t value) { bus_store32_relaxed(word, value); }
 static inline void set_due(bus_acks *acks, int64_t due_ns) {

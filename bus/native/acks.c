@@ -199,7 +199,7 @@ static uint64_t steal(bus_acks *acks, const taker *to, uint64_t *offsets) {
         left--;
         if (bus_ack_owner(ack) == (uint32_t)to->client + 1 || ack->due_ns > to->now_ns) continue;
         let_go(acks, ack);
-        if (ack->counts[BUS_ACK_DELIVERIES]) ack->counts[BUS_ACK_DELIVERIES]--;
+        uncount(ack);
         give(acks, ack, to);
         acks->stolen++;
         offsets[0] = offset - 1;
@@ -250,11 +250,11 @@ int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_st
         return 1;
     }
     acks->returned++;
+    int begun = cause != BUS_ACK_DELIVERIES || bus_ack_state_of(ack) == BUS_ACK_RUNNING;
     if (cause != BUS_ACK_DELIVERIES) count(ack, cause);
-    else if (bus_ack_state_of(ack) == BUS_ACK_CLAIMED && ack->counts[BUS_ACK_DELIVERIES])
-        ack->counts[BUS_ACK_DELIVERIES]--; /* nobody has begun with it */
     if (state == BUS_ACK_DELAYED) delay(acks, ack, due_ns);
     else come_back(acks, ack);
+    if (!begun) uncount(ack); /* behind the word: a death in between leaves one too many */
     return 1;
 }
 
@@ -277,14 +277,12 @@ void bus_acks_jump(bus_acks *acks, uint64_t to) {
 }
 
 static void take_from(bus_acks *acks, bus_ack *ack, int died) {
+    int begun = bus_ack_state_of(ack) == BUS_ACK_RUNNING;
     let_go(acks, ack);
-    if (bus_ack_state_of(ack) == BUS_ACK_RUNNING) {
-        if (died) count(ack, BUS_ACK_CRASH);
-    } else if (ack->counts[BUS_ACK_DELIVERIES]) {
-        ack->counts[BUS_ACK_DELIVERIES]--;
-    }
+    if (begun && died) count(ack, BUS_ACK_CRASH);
     acks->returned++;
     come_back(acks, ack);
+    if (!begun) uncount(ack);
 }
 
 static uint64_t take_all(bus_acks *acks, bus_ack *slots, uint64_t count, int client, int died) {

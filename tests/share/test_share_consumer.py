@@ -1,6 +1,7 @@
 """The members of a share group: claims, and what becomes of each record."""
 
 import pickle
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -147,6 +148,34 @@ def test_a_released_record_counts_nothing_if_nobody_began_with_it(team: Team) ->
     record = claimed(member, 1, prefetch=True)[0]
     assert member.start(record)
     assert member.attempts(record) == Attempts(1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_released_with_a_delay_comes_when_it_is_due_and_counts_nothing(
+    team: Team, begun: bool
+) -> None:
+    team.send(2)
+    member = team.member()
+    first, second = claimed(member, 2, prefetch=not begun)
+    since = time.monotonic()
+    member.release(first, second, delay_ms=300)
+    assert member.poll() == {}
+    assert member.metrics()["work-0"]["delayed"] == 2
+    again = claimed(member, 2)
+    assert time.monotonic() - since >= 0.3
+    assert values(again) == [0, 1]
+    deliveries = 1 if not begun else 2
+    assert [member.attempts(one) for one in again] == [Attempts(deliveries, 0, 0, 0, 0)] * 2
+
+
+def test_a_release_refuses_a_delay_that_makes_no_sense_and_keeps_the_record(team: Team) -> None:
+    team.send(1)
+    member = team.member()
+    [record] = claimed(member, 1)
+    for delay_ms in (-1, float("nan")):
+        with pytest.raises(ValueError, match="delay_ms is"):
+            member.release(record, delay_ms=delay_ms)
+    assert member.in_flight() == 1
 
 
 def test_an_idle_member_takes_what_another_reserved_and_does_not_begin_with(team: Team) -> None:
