@@ -8,7 +8,7 @@ self-scheduling of Polychronopoulos and Kuck (1987).
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any, Final
 
 from workers.errors import TaskInterrupted
@@ -24,22 +24,33 @@ _SMALLEST: Final = 128
 _RAMP: Final = 2
 _GROWTH: Final = 4
 
-Items = Sequence[tuple[Any, ...]]
+#: arguments of the function, one for each call
+Items = Sequence[Any]
 #: the results of a chunk, and what the item behind them raised
 Outcome = tuple[list[Any], bytes | None]
+#: What can be cut into pieces as it is: a piece of a range is three numbers.
+_SLICED: Final = (range, list, tuple)
 
 
-def run_chunk(function: Callable[..., Any], items: Items) -> Outcome:
-    """In a worker: the results up to the first error, and that error, told."""
+def run_chunk(function: Callable[..., Any], items: Items, star: bool) -> Outcome:
+    """In a worker: the results up to the first error, and that error, told.
+
+    star: each item is a tuple of arguments.
+    """
     results: list[Any] = []
     try:
-        for arguments in items:
-            results.append(function(*arguments))
+        # what came before an error stays in the list
+        results.extend(starmap(function, items) if star else map(function, items))
     except TaskInterrupted:
         raise
     except BaseException as error:  # noqa: BLE001 - told to who iterates
         return results, ToldException.of(error).to_bytes()
     return results, None
+
+
+def all_of(iterable: Iterable[Any]) -> Items:
+    """The items, taken now."""
+    return iterable if type(iterable) in _SLICED else list(iterable)  # type: ignore[return-value]
 
 
 def guided(items: Items, workers: int) -> Iterator[Items]:
@@ -56,7 +67,7 @@ def guided(items: Items, workers: int) -> Iterator[Items]:
         size_max = min(_GROWTH * size_max, CHUNK_MAX)
 
 
-def equal(items: Iterable[tuple[Any, ...]], size: int) -> Iterator[Items]:
+def equal(items: Iterable[Any], size: int) -> Iterator[Items]:
     """Chunks of one size, taken from the iterable as they are asked for."""
     source = iter(items)
     while chunk := list(islice(source, size)):

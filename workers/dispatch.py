@@ -16,12 +16,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
 
 from bus import Consumer, ConsumerRecord, Producer, TopicPartition
 from bus.errors import BusError, BusTimeoutError, ClosedError
-from workers.envelope import SMALL_BYTES, Envelope, Kind, seal, unseal
+from workers.envelope import BY_NAME, SMALL_BYTES, Envelope, Kind, plain, seal, unseal
 from workers.errors import CrashLoopError
 from workers.observer import Observer
 from workers.remote import ToldException
@@ -42,8 +41,6 @@ GATHER_TASK_S: Final = 2e-6
 GATHER_MAX_S: Final = 0.005
 #: Functions whose pickles are kept.
 _FUNCTIONS_MAX: Final = 256
-#: These are pickled by name, so that a pickle of one stays true.
-_BY_NAME: Final = (FunctionType, BuiltinFunctionType, type)
 
 
 class Dispatch(Observer):
@@ -79,15 +76,12 @@ class Dispatch(Observer):
 
     # ------------------------------------------------------------------ out
 
-    def submit(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> TaskFuture[Any]:
-        """See Executor.submit."""
-        pickled = self._pickled(function)
+    def submit(self, kind: Kind, function: bytes, arguments: tuple[Any, ...]) -> TaskFuture[Any]:
+        """See Executor.submit; `function` is what `pickled` made."""
         future = self._register()
         task = future.task
         try:
-            self._send(seal(Kind.TASK, task, (arguments, keywords), pickled))
+            self._send(seal(kind, task, arguments, function))
         except BaseException:
             self._forget(task)
             raise
@@ -104,12 +98,13 @@ class Dispatch(Observer):
         if self._closing:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
-    def _pickled(self, function: Callable[..., Any]) -> bytes:
+    def pickled(self, function: Callable[..., Any]) -> bytes:
+        """The pickle of a function. Raises whatever pickling raises."""
         found = self._functions.get(id(function))
         if found is not None and found[0] is function:
             return found[1]
         pickled = pickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL)
-        if isinstance(function, _BY_NAME):
+        if isinstance(function, BY_NAME):
             if len(self._functions) >= _FUNCTIONS_MAX:
                 self._functions.clear()
             self._functions[id(function)] = (function, pickled)
@@ -168,11 +163,27 @@ class Dispatch(Observer):
             self._take_down()
 
     def _complete(self, record: ConsumerRecord) -> None:
-        small = record.serialized_value_size <= SMALL_BYTES
-        envelope = unseal(record.value if small else record.view())
-        future = self._pending.pop(envelope.task, None)
+        found = None
+        if record.serialized_value_size <= SMALL_BYTES:
+            found = plain(record.value)
+        if found is None or found[0] != Kind.VALUE:
+            self._complete_any(unseal(record.view()))
+            return
+        _, task, stream = found
+        future = self._pending.pop(task, None)
         if future is None:
             return  # it was told already, by a worker that died before it could say so
+        try:
+            value = pickle.loads(stream)
+        except BaseException as failed:  # noqa: BLE001 - code of the value's own
+            future.set_exception(failed)
+        else:
+            future.complete(value)
+
+    def _complete_any(self, envelope: Envelope) -> None:
+        future = self._pending.pop(envelope.task, None)
+        if future is None:
+            return
         try:
             value, error = _open(envelope)
         except BaseException as failed:  # noqa: BLE001 - code of the value's own
@@ -180,7 +191,7 @@ class Dispatch(Observer):
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(value)
+            future.complete(value)
 
     # ------------------------------------------------------------------ cancelling
 

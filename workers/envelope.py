@@ -13,6 +13,7 @@ import pickle
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, NamedTuple
 
 from bus import Parts
@@ -21,7 +22,13 @@ ALIGN: Final = 64
 PROTOCOL: Final = 5
 #: Up to here a value is copied out of the log, which costs less than a view of it.
 SMALL_BYTES: Final = 4096
+#: These are pickled by name: a pickle of one stays true, and what it makes has no state of a task.
+BY_NAME: Final = (FunctionType, BuiltinFunctionType, type)
 _HEAD: Final = struct.Struct("<B3xIIQ")
+#: Most results, and the arguments of the smallest tasks.
+_NONE: Final = pickle.dumps(None, protocol=PROTOCOL)
+NO_ARGUMENTS: Final[tuple[tuple[()], dict[str, Any]]] = ((), {})
+_NO_ARGUMENTS: Final = pickle.dumps(NO_ARGUMENTS, protocol=PROTOCOL)
 
 
 class Kind(IntEnum):
@@ -34,6 +41,8 @@ class Kind(IntEnum):
     ERROR = 3
     #: the pickle of the error of a task whose worker died
     DIED = 4
+    #: a task: items of a map, see workers/chunks.py
+    CHUNK = 5
 
 
 class Envelope(NamedTuple):
@@ -57,7 +66,12 @@ class Envelope(NamedTuple):
 def seal(kind: Kind, task: int, value: Any, function: bytes = b"") -> "bytes | Parts":
     """Pickles a value. Raises whatever pickling raises."""
     buffers: list[pickle.PickleBuffer] = []
-    stream = pickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffers.append)
+    if value is None:
+        stream = _NONE
+    elif value is NO_ARGUMENTS:
+        stream = _NO_ARGUMENTS
+    else:
+        stream = pickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffers.append)
     if not buffers:
         return _HEAD.pack(kind, len(function), 0, task) + function + stream
     parts: list[Any] = [function, stream, *(buffer.raw() for buffer in buffers)]
@@ -69,6 +83,14 @@ def seal(kind: Kind, task: int, value: Any, function: bytes = b"") -> "bytes | P
 def seal_bytes(kind: Kind, task: int, data: bytes) -> bytes:
     """For what is bytes already."""
     return _HEAD.pack(kind, 0, 0, task) + data
+
+
+def plain(data: bytes) -> tuple[int, int, bytes] | None:
+    """Kind, task and pickle of what has neither a function nor buffers; None for all else."""
+    kind, function_bytes, count, task = _HEAD.unpack_from(data)
+    if function_bytes or count:
+        return None
+    return kind, task, data[_HEAD.size :]
 
 
 def unseal(data: "bytes | memoryview") -> Envelope:

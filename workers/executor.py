@@ -21,8 +21,9 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from workers import start_methods
-from workers.chunks import Items, Outcome, equal, guided, in_order, run_chunk
+from workers.chunks import Items, Outcome, all_of, equal, guided, in_order
 from workers.dispatch import Dispatch, end_all
+from workers.envelope import NO_ARGUMENTS, Kind
 from workers.errors import PoolOptionError
 from workers.recycling import Recycling
 from workers.supervisor import Supervisor
@@ -108,7 +109,11 @@ class Executor(concurrent.futures.Executor):
         wait for workers. Raises RuntimeError after a shutdown, CrashLoopError if workers cannot
         live.
         """
-        return self._dispatch.submit(fn, args, kwargs)
+        dispatch = self._dispatch
+        pickled = dispatch.pickled(fn)
+        if not args and not kwargs:
+            return dispatch.submit(Kind.TASK, pickled, NO_ARGUMENTS)
+        return dispatch.submit(Kind.TASK, pickled, (args, kwargs))
 
     def map(
         self,
@@ -131,7 +136,8 @@ class Executor(concurrent.futures.Executor):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         deadline_s = None if timeout is None else time.monotonic() + timeout
-        items = zip(*iterables, strict=False)
+        star = len(iterables) != 1
+        items: Iterable[Any] = zip(*iterables, strict=False) if star else iterables[0]
         pending_max = None
         if buffersize is not None:
             size = chunksize or max(1, buffersize // (4 * self._workers))
@@ -140,12 +146,12 @@ class Executor(concurrent.futures.Executor):
         elif chunksize is not None:
             chunks = equal(items, chunksize)
         else:
-            chunks = guided(list(items), self._workers)
-        submit = partial(self._submit_chunk, fn)
+            chunks = guided(all_of(items), self._workers)
+        submit = partial(self._submit_chunk, self._dispatch.pickled(fn), star)
         return in_order(submit, self._dispatch.cancel, chunks, pending_max, deadline_s)
 
-    def _submit_chunk(self, fn: Callable[..., Any], items: Items) -> TaskFuture[Outcome]:
-        return self._dispatch.submit(run_chunk, (fn, items), {})
+    def _submit_chunk(self, pickled: bytes, star: bool, items: Items) -> TaskFuture[Outcome]:
+        return self._dispatch.submit(Kind.CHUNK, pickled, (items, star))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more tasks; ends the workers when all are done. Idempotent.

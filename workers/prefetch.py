@@ -20,12 +20,12 @@ class Prefetch:
         self._mean_ns = float(TARGET_NS)
         self._last = 1
 
-    def took(self, ns: float) -> None:
-        """Notes the duration of a task, or the mean one of several."""
+    def took(self, ns: float, count: int = 1) -> None:
+        """Notes the duration of a task, or the mean one of `count` tasks."""
         if ns > self._mean_ns:
             self._mean_ns = ns
         else:
-            self._mean_ns += _WEIGHT * (ns - self._mean_ns)
+            self._mean_ns += (1 - (1 - _WEIGHT) ** count) * (ns - self._mean_ns)
 
     def count(self) -> int:
         """How many to claim now: at most twice as many as the last time."""

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from bus import Admin, ConsumerRecord, Producer, ShareConsumer
@@ -26,13 +25,14 @@ from bus.errors import (
     NonEmptyGroupError,
     UnknownTopicOrPartitionError,
 )
-from workers.envelope import SMALL_BYTES, Envelope, Kind, seal, seal_bytes, unseal
+from workers.chunks import run_chunk
+from workers.envelope import BY_NAME, SMALL_BYTES, Envelope, Kind, seal, seal_bytes, unseal
 from workers.errors import TaskInterrupted, WorkerDied
 from workers.exits import Cause
-from workers.layout import Word
 from workers.post import Post
 from workers.prefetch import Prefetch
 from workers.remote import ToldException
+from workers.tally import Tally
 from workers.tickets import DONE, Tickets
 from workers.verdicts import wait_for
 
@@ -43,6 +43,8 @@ POLL_MS: Final = 10_000.0
 #: On the board all tasks of an executor are of topic 0, which is its only one.
 _TOPIC: Final = 0
 _FOREVER_MS: Final = 365 * 86_400_000
+#: Functions that are kept; of each other callable, every task gets a new one.
+_FUNCTIONS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,6 @@ class Workplace:
                 admin.delete_groups([self.group])
 
 
-@lru_cache(maxsize=256)
-def _function(pickled: bytes) -> Callable[..., Any]:
-    found: Callable[..., Any] = pickle.loads(pickled)
-    return found
-
-
 class TaskLife:
     """One worker."""
 
@@ -92,7 +88,8 @@ class TaskLife:
         self._post = post
         self._tickets = Tickets.open(workplace.tickets)
         self._prefetch = Prefetch()
-        self._begun = 0
+        self._tally = Tally(post.block, _TOPIC)
+        self._functions: dict[bytes, Callable[..., Any]] = {}
         self._polling = False
 
     def run(self) -> None:
@@ -122,9 +119,9 @@ class TaskLife:
     def _is_worn(self) -> bool:
         """Begins with nothing more: a successor is on its way, or will be asked for."""
         most = self._post.max_tasks
-        if most is None or self._begun < most:
+        if most is None or self._tally.begun < most:
             return False
-        self._post.worn(f"{self._begun} tasks")
+        self._post.worn(f"{self._tally.begun} tasks")
         return True
 
     def _on_drain(self) -> None:
@@ -136,7 +133,7 @@ class TaskLife:
     def _work(self) -> None:
         most = self._prefetch.count()
         if self._post.max_tasks is not None:
-            most = min(most, self._post.max_tasks - self._begun)
+            most = min(most, self._post.max_tasks - self._tally.begun)
         reserves = most > 1  # what it has not begun with can be taken by a worker that is idle
         self._polling = True
         try:
@@ -153,6 +150,7 @@ class TaskLife:
     def _run_batch(self, records: list[ConsumerRecord], reserved: bool) -> None:
         since = time.monotonic()
         done: list[ConsumerRecord] = []
+        self._tally.working()
         for record in records:
             if self._post.draining:
                 break  # the others go back as the consumer is closed
@@ -161,7 +159,9 @@ class TaskLife:
             self._serve(record)
             done.append(record)
         self._consumer.ack(*done)
-        self._prefetch.took((time.monotonic() - since) * 1e9 / max(1, len(done)))
+        self._tally.flush()
+        count = max(1, len(done))
+        self._prefetch.took((time.monotonic() - since) * 1e9 / count, count)
 
     # ------------------------------------------------------------------ a task
 
@@ -178,12 +178,10 @@ class TaskLife:
             return
         if not tickets.begin(task, times + 1):
             return
-        self._begun += 1
-        block = self._post.block
-        block.begin(0, _TOPIC, record.partition, record.offset, time.monotonic_ns(), 0)
+        self._tally.begin(record.partition, record.offset)
         self._answer(envelope)
         tickets.done(task)
-        block.end(0, Word.DONE)
+        self._tally.end()
 
     def _answer(self, envelope: Envelope) -> None:
         """Runs the task and sends its result; if that cannot be sent, the error that says why."""
@@ -191,9 +189,14 @@ class TaskLife:
         try:
             post.is_interruptible = True
             try:
-                function = _function(envelope.function)
-                arguments, keywords = envelope.load()
-                value = function(*arguments, **keywords)
+                function = self._functions.get(envelope.function)
+                if function is None:
+                    function = self._function(envelope.function)
+                if envelope.kind == Kind.CHUNK:
+                    value: Any = run_chunk(function, *envelope.load())
+                else:
+                    arguments, keywords = envelope.load()
+                    value = function(*arguments, **keywords)
             finally:
                 post.is_interruptible = False
             self._send(seal(Kind.VALUE, task, value))
@@ -201,6 +204,14 @@ class TaskLife:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's
             self._send(seal_bytes(Kind.ERROR, task, ToldException.of(error).to_bytes()))
+
+    def _function(self, pickled: bytes) -> Callable[..., Any]:
+        found: Callable[..., Any] = pickle.loads(pickled)
+        if isinstance(found, BY_NAME):
+            if len(self._functions) >= _FUNCTIONS_MAX:
+                self._functions.clear()
+            self._functions[pickled] = found
+        return found
 
     def _send(self, value: Any) -> None:
         self._producer.send(self._place.results, value)

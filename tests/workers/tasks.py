@@ -22,6 +22,10 @@ def add(left: int, right: int = 1) -> int:
     return left + right
 
 
+def itself(value: Any) -> Any:
+    return value
+
+
 def my_pid(*_: object) -> int:
     return os.getpid()
 
@@ -77,6 +81,23 @@ def append(path: Path, text: str) -> None:
     """One write, so that lines of several processes do not mix."""
     with open(path, "a") as file:
         file.write(f"{text}\n")
+
+
+class Counting:
+    """A callable that counts its own calls, and the pickles that were made of it."""
+
+    pickled = 0
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: object) -> int:
+        self.calls += 1
+        return self.calls
+
+    def __reduce__(self) -> Any:
+        Counting.pickled += 1
+        return Counting, ()
 
 
 class Unpicklable:

@@ -11,6 +11,7 @@ from workers import board as boards
 from workers.board import Board
 from workers.errors import BoardError
 from workers.layout import HISTOGRAM_WORDS, VERDICTS_MAX, State, Word, bucket, bucket_top_ns
+from workers.tally import Tally
 
 
 @pytest.fixture
@@ -38,6 +39,29 @@ def test_another_mapping_sees_what_a_worker_writes(board: Board) -> None:
     assert not other.blocks[0].tasks()
     assert other.description == {"topic": "orders"}
     other.close()  # only the maker removes it
+
+
+def test_of_tiny_tasks_figures_are_written_in_bulk_and_what_is_in_hand_at_once(
+    board: Board,
+) -> None:
+    other = Board.open(board.path)
+    mine, theirs = board.blocks[1], other.blocks[1]
+    tally = Tally(mine, 3)
+    tally.working()
+    for offset in range(20):
+        tally.begin(0, offset)
+        [task] = theirs.tasks()
+        assert (task.where, theirs[Word.LIFE_BEGUN]) == ((3, 0, offset), offset + 1)
+        tally.end()
+        assert not theirs.tasks()
+    assert theirs[Word.STATE] == State.WORKING
+    tally.flush()
+    tally.flush()
+    assert (theirs[Word.DONE], theirs[Word.LIFE_ENDED], tally.begun) == (20, 20, 20)
+    assert sum(theirs.histogram()) == 20
+    assert theirs[Word.STATE] == State.WAITING
+    assert theirs[Word.WORK_NS] >= sum(slow.took_ns for slow in theirs.slowest()) > 0
+    other.close()
     assert board.path.exists()
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import (
     wait,
 )
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,28 @@ def test_map_gives_results_in_order_however_they_are_chunked(executor: Executor)
     assert list(executor.map(tasks.add, numbers, buffersize=50)) == expected
     assert list(executor.map(tasks.add, [1, 2, 3], [10, 20])) == [11, 22]
     assert list(executor.map(tasks.add, [])) == []
+
+
+def test_map_takes_any_iterable_and_none(executor: Executor) -> None:
+    items: list[Any] = [(1, 2), [3], "four", None]
+    for given in (items, tuple(items), iter(items), dict.fromkeys([(1, 2), "four"])):
+        expected = items if not isinstance(given, dict) else list(given)
+        assert list(executor.map(tasks.itself, given)) == expected
+    assert list(executor.map(tasks.itself, np.arange(3))) == [0, 1, 2]
+    assert list(executor.map(tasks.nothing)) == []
+
+
+def test_map_pickles_its_function_once(executor: Executor) -> None:
+    before = tasks.Counting.pickled
+    assert len(list(executor.map(tasks.Counting(), range(40), chunksize=1))) == 40
+    assert tasks.Counting.pickled == before + 1
+
+
+def test_what_a_task_changes_in_its_callable_the_next_one_does_not_see(
+    executor: Executor,
+) -> None:
+    futures = [executor.submit(tasks.Counting()) for _ in range(20)]
+    assert [future.result(20) for future in futures] == [1] * 20
 
 
 def test_map_gives_what_comes_before_an_error(executor: Executor) -> None:
