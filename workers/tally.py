@@ -49,6 +49,7 @@ class Tally:
         took = time.monotonic_ns() - words[_SINCE]
         if took > FIGURES_NS or took > words[_SLOW_BAR]:
             self._block.end(0, Word.DONE)
+            self.working()  # the batch goes on
             return
         words[_SINCE] = 0
         self._took_ns.append(took)
