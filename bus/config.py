@@ -310,6 +310,8 @@ class BrokerConfig:
     partitions_per_replica: int = 1
     #: an autostarted broker ends when no client has been attached for so long
     linger_s: float = 30.0
+    #: unless records are in memory topics, which are gone with it; False: they do not count
+    stays_for_memory: bool = True
     #: pause between two writes of changed group offsets to the disk
     offsets_sync_ms: int = 1000
     #: time a clean stop gives the replicas to write all they have

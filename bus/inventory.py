@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bus import files, replica_lock
 from bus.catalog import Catalog, Topic
+from bus.config import BrokerConfig
 from bus.directory import BusDirectory
 from bus.durable import list_segments, open_dir, remove_segments
 from bus.errors import (
@@ -205,9 +206,9 @@ class Inventory:
             f"topic {name!r} has no partition {number}; it has 0 to {topic.partitions - 1}"
         )
 
-    def holds_memory_records(self) -> bool:
-        """True if records exist that are gone when the bus stops."""
-        return any(
+    def keeps_alive(self, config: BrokerConfig) -> bool:
+        """True if a broker stays without clients, for records that are gone when it stops."""
+        return config.stays_for_memory and any(
             partition.log.log_end_offset > partition.log.hot_start_offset
             for partition in self.partitions()
             if not partition.is_replicated

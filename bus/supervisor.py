@@ -234,7 +234,7 @@ class Supervisor:
 
     def _end_if_alone(self, now: float) -> None:
         """An autostarted broker ends when nobody is attached; records in memory keep it alive."""
-        if self._registry.clients() or self._inventory.holds_memory_records():
+        if self._registry.clients() or self._inventory.keeps_alive(self._config):
             self._last_client_s = now
         elif now - self._last_client_s >= self._config.linger_s:
             logger.info("no client for %g s; the broker ends", self._config.linger_s)

@@ -1,10 +1,13 @@
 """A bus for one executor alone, in a temporary directory, gone with it.
 
-Its broker is a child process that ends by itself, soon after this program, should the program be
-killed. The directory that is left then, a few small files, is removed by the next one that is
-made: it is named after the process, and a process with that pid and start is no more.
+Its broker is a child process that ends by itself, should the program be killed, as soon as the
+workers have let go of the bus too, whatever lies in its topics. The directory that is left then, a
+few small files, is removed by the next one that is made: it is named after the process, and a
+process with that pid and start is no more. Had the broker been killed as well, one is started on
+that directory to take down what it had in shared memory.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -14,12 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from bus import Broker, BrokerConfig
+from bus.errors import BrokerAlreadyRunningError, BusError
 from workers.post import start_ticks
+
+logger = logging.getLogger(__name__)
 
 #: After the death of the program.
 LINGER_S: Final = 2.0
 #: A directory of a dead program is left alone for so long: its broker may be about to end.
 LEFT_FOR_S: Final = 60.0
+_CONFIG: Final = BrokerConfig(linger_s=LINGER_S, stays_for_memory=False)
 _PREFIX: Final = "bus-executor"
 _NAME: Final = re.compile(rf"{_PREFIX}-(\d+)-(\d+)-")
 
@@ -35,7 +42,7 @@ class PrivateBus:
         prefix = f"{_PREFIX}-{pid}-{start_ticks(pid)}-"
         self._home = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
         self.path = self._home / "bus"
-        self._broker = Broker(self.path, config=BrokerConfig(linger_s=LINGER_S), log_file=True)
+        self._broker = Broker(self.path, config=_CONFIG, log_file=True)
         try:
             self._broker.start()
         except BaseException:
@@ -59,4 +66,15 @@ def sweep(place: Path) -> None:
         except FileNotFoundError:
             continue  # another program sweeps as well
         if found.st_uid == os.geteuid() and time.time() - found.st_mtime > LEFT_FOR_S:
-            shutil.rmtree(home, ignore_errors=True)
+            _remove(home)
+
+
+def _remove(home: Path) -> None:
+    try:
+        if (home / "bus").exists():
+            Broker(home / "bus", config=_CONFIG, log_file=True).start().stop()
+    except BrokerAlreadyRunningError:
+        return  # its last workers are about to end
+    except (BusError, OSError):
+        logger.exception("what a program that was killed had in %s cannot all be removed", home)
+    shutil.rmtree(home, ignore_errors=True)

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+
 from tests.buses import bus_ids, bus_processes, shared_objects
 from tests.waiting import eventually
 from tests.workers import tasks
 from tests.workers.executors import ROOT
 from tests.workers.rig import is_alive
-from workers import private_bus
+from workers import board, private_bus
 
 PROGRAM = """
 import signal
@@ -73,3 +76,30 @@ def test_after_a_kill_workers_and_broker_end_and_the_next_one_cleans_up(tmp_path
     os.utime(home, (0, 0))
     private_bus.sweep(tmp_path)
     assert not home.exists()
+
+
+@pytest.mark.parametrize("what", ["workers", "broker", "fork server"])
+def test_when_all_are_killed_at_once_nothing_stays_in_memory(tmp_path: Path, what: str) -> None:
+    program, worker = started(tmp_path)
+    (home,) = tmp_path.glob("bus-executor-*")
+    brokers = bus_processes(home / "bus")
+    doomed = {program.pid, worker}
+    if what != "workers":
+        doomed |= {process.pid for process in brokers}
+    if what == "fork server":
+        doomed |= {child.pid for child in psutil.Process(program.pid).children(recursive=True)}
+    for pid in doomed:
+        os.kill(pid, signal.SIGSTOP)  # none of them sees another one's end
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    program.communicate(timeout=40)
+    eventually(lambda: not is_alive(worker), 30.0)
+    eventually(lambda: not bus_processes(home / "bus"), 30.0)
+    os.utime(home, (0, 0))
+    ids = bus_ids(home)
+    assert what != "workers" or shared_objects(ids) == []
+    private_bus.sweep(tmp_path)
+    assert shared_objects(ids) == []
+    assert not home.exists()
+    board.sweep()
+    assert not list(Path("/dev/shm").glob(f"workers-*-{program.pid}-*"))
