@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from workers.executor import Executor as Executor
     from workers.figures import Statistics as Statistics
     from workers.figures import statistics as statistics
+    from workers.limits import Concurrency as Concurrency
+    from workers.limits import Rate as Rate
     from workers.observer import Observer as Observer
     from workers.pool import Pool as Pool
     from workers.redriving import DeadLetter as DeadLetter
@@ -26,6 +28,8 @@ _WHERE = {
     "DeadLetter": "workers.redriving",
     "Redriven": "workers.redriving",
     "redrive": "workers.redriving",
+    "Concurrency": "workers.limits",
+    "Rate": "workers.limits",
     "CurrentTask": "workers.current_task",
     "Observer": "workers.observer",
     "Pool": "workers.pool",

@@ -24,6 +24,10 @@ class PoolOptionError(WorkersError, BusConfigurationError):
     """Raised when an option of a pool has a value that it cannot have."""
 
 
+class LimitError(WorkersError, BusConfigurationError):
+    """Raised when a limit makes no sense, or its name is in use with other numbers."""
+
+
 class RetryError(WorkersError, BusConfigurationError):
     """Raised when a limit or a pause of Retry makes no sense."""
 

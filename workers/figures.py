@@ -45,6 +45,7 @@ class WorkerStatistics:
     timeouts: int
     dead: int
     interrupted: int
+    deferred: int
     start_s: float
     init_s: float
     wait_s: float
@@ -58,9 +59,9 @@ class Statistics:
     """A set of workers. Totals are of all its workers, also of those that are gone.
 
     `done` tasks were finished; `failed` attempts were not: `retried` ones come again, `dead` ones
-    were given up. `crashes` and `out_of_memory` count worker processes, `timeout_kills` those
-    that were killed because a handler did not end in its time; `restarts` and `recycled` count
-    what was done about workers.
+    were given up. `deferred` is how often a limit sent a record away, to come later. `crashes` and
+    `out_of_memory` count worker processes, `timeout_kills` those that were killed because a handler
+    did not end in its time; `restarts` and `recycled` count what was done about workers.
     """
 
     description: dict[str, Any]
@@ -73,6 +74,7 @@ class Statistics:
     timeouts: int
     dead: int
     interrupted: int
+    deferred: int
     crashes: int
     out_of_memory: int
     restarts: int
@@ -129,6 +131,7 @@ def _counters(blocks: Iterable[Block]) -> dict[str, int]:
         "timeouts": Word.TIMEOUTS,
         "dead": Word.DEAD,
         "interrupted": Word.RELEASED,
+        "deferred": Word.DEFERRED,
     }
     found = list(blocks)
     return {name: sum(block[word] for block in found) for name, word in words.items()}

@@ -84,6 +84,8 @@ class Word(IntEnum):
     WORK_NS = 16
     #: a task that took longer than this is one of the slowest
     SLOW_BAR_NS = 17
+    #: records that were sent away by a limit, to come again later
+    DEFERRED = 18
     HISTOGRAM = 32
 
 

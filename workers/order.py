@@ -1,11 +1,14 @@
 """What the workers of a pool are told to do; it travels to each of them."""
 
+import os
 from dataclasses import dataclass
 
 import bus
 from workers.attempts import Recorder
 from workers.dead_letters import DeadLetters
+from workers.gate import Gate
 from workers.handler import Handler
+from workers.limits import Limit
 from workers.post import Post
 from workers.retry import Retry
 
@@ -26,6 +29,16 @@ class Order:
     timeout_s: float | None
     concurrency: int
     log_level: int | None
+    limits: tuple[Limit, ...] = ()
+
+    def gate(self) -> Gate | None:
+        """What keeps the limits, for one process; None if there are none. Raises LimitError."""
+        if not self.limits:
+            return None
+        address = os.path.realpath(self.address) if self.address else ""
+        own = f"{address}\n{self.group}\n"
+        names = [limit.name or f"{own}{number}" for number, limit in enumerate(self.limits)]
+        return Gate(self.limits, names)
 
     def join(self, number: int) -> bus.ShareConsumer:
         """A member of the group for the worker with this number."""

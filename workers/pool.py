@@ -22,9 +22,11 @@ from typing import Any, Final, Self
 from bus.errors import BusConfigurationError
 from workers import dead_letters, figures
 from workers.errors import CrashLoopError, PoolOptionError
+from workers.gate import Gate
 from workers.handler import Handler
 from workers.layout import SLOTS_MAX
 from workers.life import life_of
+from workers.limits import Limit
 from workers.observer import Observer
 from workers.order import Order
 from workers.recycling import Recycling
@@ -61,6 +63,8 @@ class Pool:
     drain_timeout_s: how long a drain waits for tasks before it interrupts them.
     log_level: workers log to stderr from this level on; None leaves their logging as it is.
     observer: told of workers that are ready, and of those that end.
+    limits: how many tasks may begin in a time (`Rate`), and run at once (`Concurrency`), in all
+        processes of this machine that use the same limits; a record that may not run yet waits.
 
     Raises BusConfigurationError (or one of its kinds) and NotPicklableError for what cannot be.
     """
@@ -87,6 +91,7 @@ class Pool:
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         log_level: int | None = None,
         observer: Observer | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         called = Handler(handler, init, exit)
         _check(called, processes, concurrency, timeout_s)
@@ -100,18 +105,28 @@ class Pool:
             timeout_s=timeout_s,
             concurrency=concurrency,
             log_level=log_level,
+            limits=tuple(limits),
         )
-        limits = Recycling(max_tasks=max_tasks, max_rss_bytes=max_rss_bytes, max_age_s=max_age_s)
-        self._supervisor = Supervisor(
+        recycling = Recycling(max_tasks=max_tasks, max_rss_bytes=max_rss_bytes, max_age_s=max_age_s)
+        self._supervisor = self._staffed(
+            processes,
+            start_method=start_method,
+            preload=("workers.life", *preload),
+            recycling=recycling,
+            drain_timeout_s=drain_timeout_s,
+            observer=observer,
+        )
+        self._gate: Gate | None = None
+
+    def _staffed(self, processes: int | None, **options: Any) -> Supervisor:
+        """Who keeps the workers; none is started yet."""
+        return Supervisor(
             life_of(self._order),
             processes or len(os.sched_getaffinity(0)),
             description=self._description(),
-            tasks_per_worker=concurrency,
-            start_method=start_method,
-            preload=("workers.life", *preload),
-            recycling=limits,
-            drain_timeout_s=drain_timeout_s,
-            observer=observer,
+            tasks_per_worker=self._order.concurrency,
+            at_end=self._leave_limits,
+            **options,
         )
 
     def _description(self) -> dict[str, Any]:
@@ -214,6 +229,11 @@ class Pool:
         if self._order.dead_letter:
             for topic in self.topics:
                 dead_letters.make_topic(self._order.address, topic, self.group_id)
+        self._gate = self._order.gate()  # the limits are there for as long as the pool is
+
+    def _leave_limits(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
 
     def _all_finished(self) -> bool:
         return not (self._supervisor.killed_with_work or self.statistics().interrupted)

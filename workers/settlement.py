@@ -15,14 +15,16 @@ in between, the note is there and the record comes again, and the one explains t
 import logging
 import random
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 import bus
 from bus import ConsumerRecord
-from bus.errors import BusError
+from bus.errors import BusError, IllegalStateError
 from workers.attempts import OUTCOMES, Outcome
 from workers.current_task import CurrentTask
+from workers.gate import Gate, Pass
 from workers.layout import Word
 from workers.letters import Letter, Source
 from workers.order import Order
@@ -52,18 +54,55 @@ class Settlement:
         self._numbers = {topic: number for number, topic in enumerate(order.topics)}
         self._letters = order.letters()
         self._recorder = order.recorder(post)
+        self._gate = order.gate()
+        #: what the tasks in hand have of the limits, by their slots
+        self._passes: dict[int, Pass] = {}
 
     def close(self) -> None:
-        """Ends what writes dead letters."""
+        """Ends what writes dead letters, and leaves the limits."""
+        if self._gate is not None:
+            self._gate.close()
         for letters in self._letters.values():
             letters.close()
 
     # ------------------------------------------------------------------ beginning
 
     def admit(self, record: ConsumerRecord, slot: int) -> CurrentTask | None:
-        """Begins with a claimed record; None if another worker has it, or if it is given up."""
+        """Begins with a claimed record.
+
+        None if another worker has it, if it may not run yet, or if it is given up.
+        """
+        if self._gate is None:
+            started = self._consumer.start(record)
+        else:
+            started = self._start_within_limits(self._gate, record, slot)
+        return self._begun(record, slot) if started else None
+
+    def _start_within_limits(self, gate: Gate, record: ConsumerRecord, slot: int) -> bool:
+        try:
+            answer = gate.ask(record)
+        except Exception as error:  # noqa: BLE001 - the key is code of the pool's owner
+            self._fail_at_the_gate(record, slot, error)
+            return False
+        if not isinstance(answer, Pass):
+            # it may have been taken by an idle worker meanwhile: then that one asks
+            with suppress(IllegalStateError):
+                self._consumer.release(record, delay_ms=answer)
+            self._block.words[Word.DEFERRED] += 1
+            return False
         if not self._consumer.start(record):
-            return None
+            answer.undo()
+            return False
+        self._passes[slot] = answer
+        return True
+
+    def _fail_at_the_gate(self, record: ConsumerRecord, slot: int, error: Exception) -> None:
+        """The limit's key cannot be told: that counts as if the handler had raised."""
+        task = self._begun(record, slot) if self._consumer.start(record) else None
+        if task is not None:
+            self.failed(task, Trouble.FAILURE, error)
+
+    def _begun(self, record: ConsumerRecord, slot: int) -> CurrentTask | None:
         now_ns = time.monotonic_ns()
         deadline_ns = now_ns + self._timeout_ns if self._timeout_ns else 0
         number = self._numbers[record.topic]
@@ -105,14 +144,22 @@ class Settlement:
         if self._recorder is not None:
             self._recorder.note(task, Outcome.DONE)
         self._consumer.ack(task.record)
-        return self._block.end(task.slot, Word.DONE)
+        return self._end(task, Word.DONE)
 
     def interrupted(self, task: CurrentTask) -> None:
         """The worker ends before the task did."""
         if self._recorder is not None:
             self._recorder.note(task, Outcome.INTERRUPTED)
         self._consumer.release(task.record)
-        self._block.end(task.slot, Word.RELEASED)
+        self._end(task, Word.RELEASED)
+
+    def _end(self, task: CurrentTask, outcome: Word) -> int:
+        took_ns = self._block.end(task.slot, outcome)
+        if self._gate is not None:
+            passed = self._passes.pop(task.slot, None)
+            if passed is not None:
+                passed.give_back()
+        return took_ns
 
     def failed(self, task: CurrentTask, trouble: Trouble, error: BaseException) -> None:
         """The handler raised, or was interrupted because its time was over."""
@@ -144,7 +191,7 @@ class Settlement:
         delay_ms = decision.delay_s * 1000
         self._consumer.nack(task.record, delay_ms=delay_ms, cause=trouble.value)
         self._block.words[Word.RETRIED] += 1
-        self._block.end(task.slot, Word.FAILED)
+        self._end(task, Word.FAILED)
 
     def _has_letter(self, task: CurrentTask) -> bool:
         record = task.record
@@ -176,7 +223,7 @@ class Settlement:
         if self._bury(task, letter, may_be_there=error is None):
             self._consumer.reject(task.record)
             self._block.words[Word.DEAD] += 1
-        self._block.end(task.slot, Word.FAILED)
+        self._end(task, Word.FAILED)
 
     def _bury(self, task: CurrentTask, letter: Letter, *, may_be_there: bool) -> bool:
         letters = self._letters.get(task.record.topic)

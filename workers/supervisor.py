@@ -66,11 +66,13 @@ class Supervisor:
         restarts: Restarts | None = None,
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         observer: Observer | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         """Makes the board; starts nothing. Raises NotPicklableError, StartMethodError, BoardError.
 
         `life(post)` is what each worker runs: it calls `post.ready()` once it can take tasks, and
-        returns when `post.draining`. `description` goes to the board, for statistics.
+        returns when `post.draining`. `description` goes to the board, for statistics. `at_end`
+        is called when all workers have ended.
         """
         if start_method != start_methods.FORK:
             start_methods.check_picklable("the worker's work", life)
@@ -95,6 +97,7 @@ class Supervisor:
         self._bell = Bell()
         self._selector.register(self._bell.fd, selectors.EVENT_READ, self._hear_bell)
         self._at_exit: util.Finalize | None = None
+        self._at_end = at_end
         self._over = threading.Event()
         self.failure: CrashLoopError | None = None
         self.killed_with_work = 0
@@ -197,6 +200,8 @@ class Supervisor:
             worker.process.close()
         self._selector.close()
         self.board.close()
+        if self._at_end is not None:
+            self._at_end()
         if self._at_exit is not None:
             self._at_exit.cancel()
         self._over.set()

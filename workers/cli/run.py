@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from workers.cli.limits import limits_of
 from workers.errors import HandlerError
 from workers.handler import find
 from workers.life import LOG_FORMAT
@@ -25,6 +26,9 @@ _MIB = 1 << 20
 @click.option("-g", "--group", help="The share group.  [default: the handler's name]")
 @click.option("-d", "--dir", "directory", envvar="BUS_DIR", help="The bus directory.")
 @click.option("--concurrency", type=int, default=1, help="Records at once, if async.")
+@click.option("--rate", metavar="N/TIME", help="So many begin in a time: 10/s, 90/m, 5/0.5s.")
+@click.option("--burst", type=int, default=1, help="So many of them may begin at once.")
+@click.option("--at-once", type=int, help="So many run at once, in all processes together.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds for one record.")
 @click.option("--retries", type=int, default=Retry().failure, help="Failures until it is given up.")
 @click.option("--dead-letter/--no-dead-letter", default=True, help="Keep what is given up.")
@@ -62,6 +66,9 @@ def _pool(
     max_rss_mib: int | None,
     init: str | None,
     leave: str | None,
+    rate: str | None,
+    burst: int,
+    at_once: int | None,
     **options: Any,
 ) -> Pool:
     if max_rss_mib is not None and max_rss_mib <= 0:
@@ -75,5 +82,6 @@ def _pool(
         max_rss_bytes=max_rss_mib * _MIB if max_rss_mib else None,
         init=find(init) if init else None,
         exit=find(leave) if leave else None,
+        limits=limits_of(rate, burst, at_once),
         **options,
     )
