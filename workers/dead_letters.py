@@ -13,7 +13,7 @@ from typing import Any, Final
 import bus
 from bus.errors import MessageSizeTooLargeError, TopicAlreadyExistsError
 from workers.errors import DeadLetterError
-from workers.letters import Letter, Source, original_headers, source_of
+from workers.letters import Header, Letter, Source, original_headers, source_of
 from workers.letters import topic_of as topic_of
 
 logger = logging.getLogger(__name__)
@@ -57,12 +57,13 @@ class DeadLetters:
 
     def append(self, record: Any, letter: Letter, traceback_chars: int | None) -> None:
         """Writes a letter, with the end of its traceback alone if so many are given."""
+        told = letter.headers(traceback_chars=traceback_chars)
+        self.send(record, [*original_headers(record.headers), *told])
+
+    def send(self, record: Any, headers: list[Header]) -> None:
+        """Appends a record's key and value with these headers; returns once it is on disk."""
         if self._producer is None:
             self._producer = bus.Producer(self._address, client_id="dead-letters", acks="all")
-        headers = [
-            *original_headers(record.headers),
-            *letter.headers(traceback_chars=traceback_chars),
-        ]
         future = self._producer.send(
             self.topic, record.value, record.key, headers, partition=_PARTITION
         )

@@ -1,13 +1,16 @@
 """What the workers of a pool are told to do; it travels to each of them."""
 
 import os
+import random
 from dataclasses import dataclass
 
 import bus
 from workers.attempts import Recorder
 from workers.dead_letters import DeadLetters
+from workers.errors import PoolOptionError
 from workers.gate import Gate
 from workers.handler import Handler
+from workers.layout import SLOTS_MAX
 from workers.limits import Limit
 from workers.post import Post
 from workers.retry import Retry
@@ -40,6 +43,21 @@ class Order:
         names = [limit.name or f"{own}{number}" for number, limit in enumerate(self.limits)]
         return Gate(self.limits, names)
 
+    def __post_init__(self) -> None:
+        """Raises PoolOptionError for what cannot be."""
+        concurrency, timeout_s = self.concurrency, self.timeout_s
+        if not 1 <= concurrency <= SLOTS_MAX:
+            raise PoolOptionError(f"concurrency must be from 1 to {SLOTS_MAX}, not {concurrency!r}")
+        if concurrency > 1 and not self.handler.is_async:
+            raise PoolOptionError(
+                "concurrency above 1 needs a handler that is an async def; use more processes"
+                " instead"
+            )
+        if timeout_s is not None and timeout_s <= 0:
+            raise PoolOptionError(
+                f"timeout_s must be above 0, not {timeout_s!r}; None means no limit"
+            )
+
     def join(self, number: int) -> bus.ShareConsumer:
         """A member of the group for the worker with this number."""
         return bus.ShareConsumer(
@@ -58,6 +76,10 @@ class Order:
     def recorder(self, post: Post) -> Recorder | None:
         """What is told of each attempt; None if nothing is."""
         return None
+
+    def draw(self) -> random.Random:
+        """What the jitter of pauses is drawn from."""
+        return random.Random()
 
     @property
     def timeout_ns(self) -> int:

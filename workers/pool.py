@@ -24,7 +24,6 @@ from workers import dead_letters, figures
 from workers.errors import CrashLoopError, PoolOptionError
 from workers.gate import Gate
 from workers.handler import Handler
-from workers.layout import SLOTS_MAX
 from workers.life import life_of
 from workers.limits import Limit
 from workers.observer import Observer
@@ -94,7 +93,8 @@ class Pool:
         limits: Sequence[Limit] = (),
     ) -> None:
         called = Handler(handler, init, exit)
-        _check(called, processes, concurrency, timeout_s)
+        if processes is not None and processes < 1:
+            raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
         self._order = Order(
             address=_address(bootstrap_servers),
             topics=(topic,) if isinstance(topic, str) else tuple(topic),
@@ -255,21 +255,6 @@ class Pool:
             self._supervisor.stop()
         else:
             self._supervisor.drain()
-
-
-def _check(
-    handler: Handler, processes: int | None, concurrency: int, timeout_s: float | None
-) -> None:
-    if processes is not None and processes < 1:
-        raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
-    if not 1 <= concurrency <= SLOTS_MAX:
-        raise PoolOptionError(f"concurrency must be from 1 to {SLOTS_MAX}, not {concurrency!r}")
-    if concurrency > 1 and not handler.is_async:
-        raise PoolOptionError(
-            "concurrency above 1 needs a handler that is an async def; use more processes instead"
-        )
-    if timeout_s is not None and timeout_s <= 0:
-        raise PoolOptionError(f"timeout_s must be above 0, not {timeout_s!r}; None means no limit")
 
 
 def _address(given: str | os.PathLike[str] | None) -> str | None:

@@ -13,7 +13,6 @@ in between, the note is there and the record comes again, and the one explains t
 """
 
 import logging
-import random
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -50,8 +49,8 @@ class Settlement:
         self._order = order
         self._consumer = consumer
         self._timeout_ns = order.timeout_ns
-        self._draw = random.Random()
         self._numbers = {topic: number for number, topic in enumerate(order.topics)}
+        self._draw = order.draw()
         self._letters = order.letters()
         self._recorder = order.recorder(post)
         self._gate = order.gate()
