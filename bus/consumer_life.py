@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from bus.client import Client
+from bus.errors import BrokerNotRunningError
 from bus.fetching import Fetching
 from bus.moves import follow_move
 from bus.native.core import ConsumerCore, ConsumerRecord
@@ -116,13 +117,18 @@ class ConsumerLife(ConsumerCore, Generic[F]):
         """Do what is due, and tell the native core what to read now."""
         if self._must_move:
             self._follow_move()
-        fetcher = self._fetcher
         try:
-            fetcher.coordinate()
+            self._fetcher.coordinate()
+        except BrokerNotRunningError:
+            self._look_again()
+            if not self._must_move:  # it began to move meanwhile
+                raise
+            self._follow_move()
+            self._fetcher.coordinate()
         except BaseException:
             self._look_again()  # whatever was not done is still due
             raise
-        self._take_up(fetcher)
+        self._take_up(self._fetcher)
 
     def _take_up(self, fetcher: F) -> None:
         """Read what the fetcher says now."""

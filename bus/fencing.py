@@ -10,6 +10,7 @@ from typing import Final
 
 from bus.assignment import Partition
 from bus.errors import BrokerNotRunningError, CommitFailedError
+from bus.hotdir import MOVING
 from bus.liveness import Death
 from bus.members import Member, MemberTable
 from bus.native.core import LAYOUT, Table
@@ -21,12 +22,31 @@ def check_bus_runs(control: Table, group: str) -> None:
     """Raise BrokerNotRunningError if the bus with this bus.ctl is being stopped, or was.
 
     The offsets outlive the members table: members of the next bus commit to the same file, and the
-    mutex of the old table keeps none of them out.
+    mutex of the old table keeps none of them out. Raises CommitFailedError if the bus goes on in
+    another hot directory.
     """
-    if control.load32_acquire(_STOPPING):
+    word = control.load32_acquire(_STOPPING)
+    if word == MOVING:
+        raise CommitFailedError(
+            f"the bus of group {group!r} has moved to another hot directory; nothing was committed:"
+            " poll to join the group there, and commit again"
+        )
+    if word:
         raise BrokerNotRunningError(
             f"the bus of group {group!r} was stopped; nothing was committed: make a new consumer"
             " once it runs again"
+        )
+
+
+def check_bus_stayed(control: Table, group: str) -> None:
+    """Raise CommitFailedError if the bus left this hot directory while a commit was written.
+
+    It may have gone to a file that nobody reads any more.
+    """
+    if control.load32_acquire(_STOPPING) == MOVING:
+        raise CommitFailedError(
+            f"the bus moved while group {group!r} committed, so the commit may not count: poll to"
+            " join the group in the new hot directory, and commit again"
         )
 
 

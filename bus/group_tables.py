@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from bus.assignment import Partition
 from bus.errors import BrokerNotRunningError, GroupIdNotFoundError, LockTimeoutError
+from bus.fencing import check_bus_stayed
 from bus.incidents import Incidents
 from bus.lag_bell import commit_moved
 from bus.liveness import death_probe
@@ -112,8 +113,12 @@ class GroupTables:
         return found
 
     def put(self, offsets: Mapping[Partition, tuple[int, bytes]]) -> None:
-        """Commit; the caller holds the mutex, and calls `moved` once it has given it back."""
+        """Commit; the caller holds the mutex, and calls `moved` once it has given it back.
+
+        Raises CommitFailedError if the bus left this hot directory meanwhile.
+        """
         self.offsets.put(offsets, generation=self.members.generation, timestamp_ns=time.time_ns())
+        check_bus_stayed(self.client.control, self.offsets.header.name)
 
     def moved(self, offsets: Mapping[Partition, tuple[int, bytes]]) -> None:
         """Tell the producers that wait for this group."""

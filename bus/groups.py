@@ -42,7 +42,12 @@ from bus.members import MemberTable
 from bus.members_file import create_members_file, members_file_name
 from bus.native.core import Bells
 from bus.offset_copies import OffsetCopies
-from bus.offsets import OffsetTable, create_offsets_file, read_offsets_header
+from bus.offsets import (
+    OffsetTable,
+    create_offsets_file,
+    read_offsets_header,
+    replace_offsets_file,
+)
 from bus.syncer import Syncer
 from bus.unfinished import remove_unfinished
 
@@ -85,8 +90,11 @@ class Groups:
         #: waits for the disk in another process; None: this one waits
         self.syncer: Syncer | None = None
 
-    def open_all(self) -> None:
-        """Opens every group on disk. One that cannot be read is named and left out."""
+    def open_all(self, *, fence: bool) -> None:
+        """Opens every group on disk. One that cannot be read is named and left out.
+
+        `fence`: members may live that hold the mutex of a table which is not used any more.
+        """
         remove_unfinished(self._hot.fd)
         groups_fd = self._directory.open_groups()
         try:
@@ -95,13 +103,13 @@ class Groups:
                 if not file.endswith(SUFFIX):
                     continue
                 try:
-                    self._open_file(groups_fd, file)
-                except CorruptSegmentError as error:
+                    self._open_file(groups_fd, file, fence)
+                except BusError as error:
                     logger.error("%s: %s; its group cannot be used", file, error)
         finally:
             os.close(groups_fd)
 
-    def _open_file(self, groups_fd: int, file: str) -> None:
+    def _open_file(self, groups_fd: int, file: str, fence: bool) -> None:
         fd = files.open_file(file, dir_fd=groups_fd)
         try:
             header = read_offsets_header(fd)
@@ -111,15 +119,17 @@ class Groups:
             raise CorruptSegmentError("it belongs to another bus")
         # A sync may have failed under the broker before, and only that one knew: its pages count as
         # clean, and a sync of ours would prove nothing.
-        self._open(groups_fd, header.group_id, header.name).in_doubt = True
+        self._open(groups_fd, header.group_id, header.name, fence=fence).in_doubt = True
 
-    def _open(self, groups_fd: int, group_id: int, name: str) -> OpenGroup:
+    def _open(self, groups_fd: int, group_id: int, name: str, *, fence: bool = False) -> OpenGroup:
         if name in self._directory.refused:
             raise CorruptSegmentError(self._directory.refused[name])
         members = None
         if members_file_name(group_id) in os.listdir(self._hot.fd):
             members = self._attach(group_id, name)
-        if members is None or not members.is_usable:  # then nobody commits by it any more
+        if members is None or not members.is_usable:
+            if fence:  # who was stopped in a mutex that nobody else takes has one commit to make
+                replace_offsets_file(groups_fd, name)
             create_members_file(self._hot.fd, bus_id=self._directory.bus_id, group_id=group_id)
             members = self._attach(group_id, name)
         members.revive()

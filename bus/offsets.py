@@ -86,6 +86,17 @@ def create_offsets_file(groups_fd: int, group: str, *, bus_id: int, group_id: in
     )
 
 
+def replace_offsets_file(groups_fd: int, group: str) -> None:
+    """The same commits in another file: who has the table open writes into one without a name.
+
+    Raises DirectoryError, NoSpaceError; then the file is the one that it was.
+    """
+    name = offsets_name(group)
+    data = files.read_bytes(groups_fd, name)
+    if data is not None:
+        files.write_atomic(groups_fd, name, data)
+
+
 def header_page(group: str, bus_id: int, group_id: int) -> bytes:
     """The first page of an offset table."""
     name = check_group_id(group).encode()

@@ -117,7 +117,7 @@ class Supervisor:
             inheritance.note(self._hot.incidents)
         bells = self._bells
         self._groups = Groups(directory, self._hot, bells, self._inventory.catalog)
-        self._groups.open_all()
+        self._groups.open_all(fence=adopted or self._hot.aside is not None)
         self._groups.syncer = Syncer(directory, self._selector, self._hot.incidents)
         self._registry = Registry(directory, self._hot, self._free_client)
         self._registry.probe_all()

@@ -11,10 +11,17 @@ import pytest
 
 import bus
 from bus.directory import BusDirectory
-from bus.errors import BrokerNotRunningError, BusError, LockTimeoutError, NonEmptyGroupError
+from bus.errors import (
+    BrokerNotRunningError,
+    BusError,
+    CommitFailedError,
+    LockTimeoutError,
+    NonEmptyGroupError,
+)
 from tests.broker.rig import ask, status
 from tests.children import Child, Fork, Report
 from tests.handles.blocked import stopped
+from tests.security.test_salvage import hot_id, moved, write_over
 from tests.stops.holding import GROUP_LOCK, hold, wait_stopped
 from tests.waiting import eventually
 
@@ -236,6 +243,63 @@ def test_a_commit_that_was_begun_before_a_stop_is_made_beside_no_other_bus(
             eventually(lambda: successor.poll(timeout_ms=100))
             successor.commit()
     assert not (bus_dir / "runtime.json").exists()
+
+
+def test_a_commit_that_was_begun_before_a_move_does_not_overwrite_a_later_one(
+    path: Path, fork: Fork
+) -> None:
+    """The bus leaves the mutex behind, so whoever is in it writes to a file without a name."""
+
+    def body(report: Report) -> None:
+        reader = consumer(path)
+        while not reader.poll(timeout_ms=100, max_records=5):
+            pass
+        offsets = reader._fetcher.session.membership._tables.offsets
+        real = offsets.put
+
+        def put(*args: Any, **options: Any) -> None:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            real(*args, **options)
+
+        offsets.put = put  # type: ignore[method-assign]
+        report("read")
+        report(_outcome(reader.commit))
+        os._exit(0)
+
+    child = fork(body)
+    assert child.next() == "read"
+    wait_stopped(child.pid)
+    before = hot_id(path)
+    write_over(next(Path(status(path)["hot_dir"]).glob("*-1.ctl")), size=64)
+    eventually(lambda: moved(path, before), 20.0, "the bus moved")
+    with consumer(path) as successor:
+        read = 0
+        while read < 2 * COUNT:
+            read += sum(map(len, successor.poll(timeout_ms=20_000).values()))
+        successor.commit()
+        ends = {one: successor.position(one) for one in successor.assignment()}
+        child.send(signal.SIGCONT)
+        assert child.next() == CommitFailedError.__name__
+        assert {one: successor.committed(one) for one in ends} == ends
+
+
+def test_a_member_that_waits_for_the_mutex_while_the_bus_moves_joins_where_it_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with consumer(path) as member:
+        eventually(lambda: member.poll(timeout_ms=100))
+        before = hot_id(path)
+
+        def wait_for_the_mutex() -> None:
+            write_over(next(Path(status(path)["hot_dir"]).glob("*-1.ctl")), size=64)
+            eventually(lambda: member._fetcher.client.moving, 20.0, "the bus moves")
+            raise LockTimeoutError("somebody else has it")
+
+        monkeypatch.setattr(member._fetcher, "_coordinate", wait_for_the_mutex)
+        member._look_again()
+        eventually(lambda: member.poll(timeout_ms=100), 20.0, "records after the move")
+        assert moved(path, before)
+        member.commit()
 
 
 def test_a_broker_that_takes_over_does_not_fence_a_stopped_member_that_lives(
