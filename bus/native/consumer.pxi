@@ -40,6 +40,7 @@ cdef class ConsumerCore:
     cdef public bint _closed
     cdef unsigned long user    # the thread that is inside, while depth > 0
     cdef int depth             # calls within calls: a listener may call back
+    cdef Py_ssize_t in_hand    # records of this poll so far
 
     def _attach(self, Bells bells, int slot, *, int64_t spin_ns, Py_ssize_t turn_records,
                 timeout_ms, remote=None):
@@ -232,6 +233,7 @@ cdef class ConsumerCore:
         cdef Py_ssize_t i, count = len(self.cursors)
         cdef Cursor cursor
         found = {}
+        self.in_hand = 0
         for i in range(count):
             self.turn = (self.turn + 1) % count
             cursor = <Cursor>self.cursors[self.turn]
@@ -243,6 +245,7 @@ cdef class ConsumerCore:
                 continue # good records first; the error comes again when it stands alone
             if records:
                 found[cursor.topic_partition] = records
+                self.in_hand += len(records)
                 most -= len(records)
                 if most <= 0:
                     break

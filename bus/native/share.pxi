@@ -17,6 +17,7 @@ cdef class ShareCursor(Cursor):
     cdef Py_ssize_t given     # how many of them have been returned, or were nothing
     cdef public Py_ssize_t want
     cdef public bint running
+    cdef bint gathering       # an error may not reach the program, but come again
 
     def __init__(self, AckTable acks not None, HotLog log not None, str topic not None, **options):
         super().__init__(log, topic, acks.low, **options)
@@ -101,7 +102,8 @@ cdef class ShareCursor(Cursor):
                 self.miss(self.log.start())
                 continue
             except _errors.CorruptRecordError as error: # told once, to whom claimed it
-                self.miss(error.next_offset)
+                if not self.gathering:
+                    self.miss(error.next_offset)
                 raise
             if record is None:
                 if self.placed and self.offset == offset:
@@ -168,10 +170,14 @@ cdef class ShareCursor(Cursor):
 
     cdef int rewind(self) except -1:
         """What was claimed last did not reach the program."""
-        cdef Py_ssize_t i
-        for i in range(self.count):
-            self.acks.settle(self.claimed[i], BUS_ACK_READY, BUS_ACK_DELIVERIES, 0)
-        self.given = self.count = 0
+        self.given = 0
+        return self.give_back()
+
+    cdef int give_back(self) except -1:
+        """What was claimed and not given to the program is for others again."""
+        while self.given < self.count:
+            self.count -= 1
+            self.acks.settle(self.claimed[self.count], BUS_ACK_READY, BUS_ACK_DELIVERIES, 0)
         return 0
 
     def seek(self, uint64_t offset):
@@ -212,9 +218,16 @@ cdef class ShareCore(ConsumerCore):
         cdef ShareCursor mine = <ShareCursor>cursor
         mine.want = most
         mine.running = not self._prefetch
+        mine.gathering = True
         try:
             return ConsumerCore.take(self, cursor, most)
+        except _errors.CorruptRecordError as error:
+            if self.in_hand == 0: # else the program does not hear of it now
+                mine.miss(error.next_offset)
+            raise
         finally:
+            mine.give_back()
+            mine.gathering = False
             mine.want = 1 # an iteration claims one at a time: what it has not begun is for others
             mine.running = True
 

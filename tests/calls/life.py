@@ -232,7 +232,6 @@ def delete_records(life: Life) -> None:
 
 def delete_things(life: Life) -> None:
     life.ledger.gone.add("new")
-    life.ledger.worked.clear()
     with life.admin() as admin:
         left = [name for name in admin.list_topics() if name in ("new", "memory")]
         admin.delete_topics(left)

@@ -3,16 +3,17 @@
 import json
 import os
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from bus import Admin, Broker
+from bus import Admin, Broker, NewTopic, Producer, ShareConsumer
 from bus.check import check_directory
 from bus.cli.groups import groups
 from bus.directory import BusDirectory
-from bus.errors import CorruptSegmentError
+from bus.errors import CorruptRecordError, CorruptSegmentError
 from bus.kept_acks import believed
 from bus.native.core import LAYOUT
 from bus.repair import repair_directory
@@ -218,3 +219,69 @@ def test_a_share_group_is_listed_and_described_as_one(bus_dir: Path) -> None:
         listed = CliRunner().invoke(groups, ["list", "--dir", str(bus_dir)])
         assert "share" in listed.output
         assert admin.describe_shares("team")[WORK]["delayed"] == 1
+
+
+# ------------------------------------------------------------------ records that are damaged
+
+
+def harmed(bus_dir: Path, numbers: set[int], topics: tuple[str, ...] = ("work",)) -> None:
+    """Ten records in each topic, in memory alone, of which these cannot be read."""
+    with Admin(bus_dir) as admin, Producer(bus_dir) as producer:
+        for topic in topics:
+            admin.create_topics([NewTopic(topic, 1, topic_configs={"durability": "memory"})])
+            for number in range(10):
+                producer.send(topic, b"record %d." % number)
+    runtime = BusDirectory.open(bus_dir).read_runtime()
+    assert runtime is not None
+    for file in Path(runtime.hot_dir).glob("*.seg"):
+        with file.open("r+b") as segment, mmap(segment.fileno(), 0) as memory:
+            for number in numbers:
+                if (at := memory.find(b"record %d." % number)) > 0:
+                    memory[at] ^= 1
+
+
+def test_a_damaged_record_between_good_ones_is_told_once_and_the_others_are_given(
+    broker: Broker, bus_dir: Path
+) -> None:
+    harmed(bus_dir, {3, 4, 7})
+    told, given = [], []
+    with member_of(bus_dir) as one, member_of(bus_dir) as other:
+        for member in [one, other] * 10:
+            try:
+                records = [record for some in member.poll().values() for record in some]
+            except CorruptRecordError as error:
+                told.append((error.offset, error.next_offset))
+                continue
+            given += [record.offset for record in records]
+            member.ack(*records)
+        assert one.in_flight() == other.in_flight() == 0
+    assert told == [(3, 5), (7, 8)]
+    assert sorted(given) == [0, 1, 2, 5, 6, 8, 9]
+
+
+def test_a_damaged_record_is_told_although_other_topics_have_good_ones(
+    broker: Broker, bus_dir: Path
+) -> None:
+    harmed(bus_dir, {0}, topics=("left", "right"))
+    told, given = 0, 0
+    with ShareConsumer("left", "right", bootstrap_servers=bus_dir, group_id="team") as member:
+        for _ in range(30):
+            try:
+                records = [one for some in member.poll(max_records=3).values() for one in some]
+            except CorruptRecordError:
+                told += 1
+                continue
+            given += len(records)
+            member.ack(*records)
+    assert (told, given) == (2, 18)
+
+
+def test_an_iteration_tells_of_a_damaged_record_and_goes_on(broker: Broker, bus_dir: Path) -> None:
+    harmed(bus_dir, {1})
+    with ShareConsumer(
+        "work", group_id="team", bootstrap_servers=bus_dir, consumer_timeout_ms=200
+    ) as member:
+        assert next(member).offset == 0
+        with pytest.raises(CorruptRecordError, match="offset 1"):
+            next(member)
+        assert [record.offset for record in member] == list(range(2, 10))

@@ -297,8 +297,11 @@ def test_a_member_that_waits_for_the_mutex_while_the_bus_moves_joins_where_it_go
 
         monkeypatch.setattr(member._fetcher, "_coordinate", wait_for_the_mutex)
         member._look_again()
-        eventually(lambda: member.poll(timeout_ms=100), 20.0, "records after the move")
+        assert member.poll(timeout_ms=100) == {}
         assert moved(path, before)
+        with bus.Producer(path) as producer:
+            producer.send("t", b"after")
+        eventually(lambda: member.poll(timeout_ms=100), 20.0, "a record after the move")
         member.commit()
 
 
