@@ -16,6 +16,7 @@ from itertools import cycle, islice
 from typing import Final, NamedTuple
 
 from bus import canary, files, lag_watch
+from bus.adoption import check_lock
 from bus.errors import CorruptSegmentError, DirectoryError
 from bus.fields import Fields
 from bus.hot_place import CONTROL_FILE
@@ -159,7 +160,8 @@ def _identity_bytes() -> int:
 
 
 def wrong_in_page(partition: OpenPartition) -> Iterator[str]:
-    """What a control page says that the broker did not write there."""
+    """What a control page says that the broker did not write there. CorruptSegmentError: it has no
+    lock any more."""
     log, topic, state = partition.log, partition.topic, partition.state
     known = {
         "magic": LAYOUT["BUS_MAGIC_PARTITION"],
@@ -179,6 +181,7 @@ def wrong_in_page(partition: OpenPartition) -> Iterator[str]:
         if found[name] != value:
             yield f"{name} is {found[name]:#x}, the broker wrote {value:#x}"
     yield from _wrong_in_tail(partition)
+    check_lock(partition)
 
 
 def _wrong_in_tail(partition: OpenPartition) -> Iterator[str]:

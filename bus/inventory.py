@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from bus import files, replica_lock
+from bus.adoption import check_adoptable
 from bus.catalog import Catalog, Topic
 from bus.config import BrokerConfig
 from bus.directory import BusDirectory
@@ -93,8 +94,7 @@ class Inventory:
             state = load_state(self._directory, topic.name, number)
         adopt = state is not None and self.rings.has_page(topic.id, number)
         if adopt and state is not None:
-            log = self._attach(topic, number)
-            partition = OpenPartition(topic, number, log, state)
+            partition = OpenPartition(topic, number, self._attach(topic, number), state)
             self._adopt(partition)
             self.adopted += 1
         else:
@@ -117,6 +117,7 @@ class Inventory:
 
     def _adopt(self, partition: OpenPartition) -> None:
         """A clean stop that was cut short may have written a clean end, and fenced the log."""
+        check_adoptable(self._hot.fd, self._directory.bus_id, partition)
         self._sync_names(partition)
         if partition.state.clean_end is not None:
             self._store(partition, replace(partition.state, clean_end=None))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bus import files
-from bus.errors import CorruptSegmentError, UnsupportedVersionError
+from bus.errors import CorruptSegmentError, DirectoryError, UnsupportedVersionError
 from bus.native.core import LAYOUT, SegmentHeader, crc32c, parse_header, scan_segment, seal_segment
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,11 @@ def find(old_fd: int, bus_id: int, topic_id: int, partition: int) -> list[Found]
 
 
 def _read_header(old_fd: int, name: str) -> SegmentHeader | None:
-    fd = files.open_file(name, os.O_RDONLY, dir_fd=old_fd)
+    try:
+        fd = files.open_file(name, os.O_RDONLY, dir_fd=old_fd)
+    except DirectoryError as error:
+        logger.error("%s cannot be saved: %s", name, error)
+        return None
     try:
         data = os.pread(fd, _HEADER_BYTES, 0)
         size = os.fstat(fd).st_size
