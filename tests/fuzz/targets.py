@@ -30,6 +30,7 @@ from bus.state import PartitionState, load_state, state_path, store_state
 from tests.broker.hotlog import HotLog, drain
 from tests.fuzz import damage
 from tests.fuzz.damage import Victim
+from tests.fuzz.share_readers import ShareReaders
 
 _LINES = [
     b'{"op":"status","id":1,"args":{}}',
@@ -44,13 +45,13 @@ class Targets:
 
     def __init__(self, root: Path, chance: random.Random) -> None:
         self._chance = chance
-        self._hot = _make_bus(root)
+        self._hot, self._shares = _make_bus(root)
         self.directory = self._hot.directory
         self._path = self.directory.path
         self._root = root
         hot = self._hot.hot.path
         topic = self._path / "topics" / "t"
-        group_file = next(hot.glob("group-*.ctl"))
+        group_file = min(hot.glob("group-*.ctl"))
         self._group_id = int(group_file.stem.split("-")[1])
         self._durable = sorted((topic / "0").glob("*.log"))
         self._files = {
@@ -59,11 +60,14 @@ class Targets:
             "page": [self._victim(hot / "1-0.ctl")],
             "control": [self._victim(hot / "bus.ctl")],
             "members": [self._victim(group_file)],
-            "offsets": [self._victim(one) for one in sorted((self._path / "groups").iterdir())],
+            "offsets": [self._victim(one) for one in sorted((self._path / "groups").glob("g.*"))],
+            "acks": [self._victim(self._shares.table)],
         }
         self._json = [
             (self._victim(path), damage.json_file(seal)) for path, seal in self._json_files()
         ]
+        how = damage.json_file(self.directory.seal(self._shares.kept_as))
+        self._kept = [(self._victim(path), how) for path in self._shares.kept]
         self._table = [
             ("recovery of a durable segment", "durable", damage.segment, self._recover),
             ("scan of a durable segment", "durable", damage.segment, self._scan),
@@ -80,6 +84,7 @@ class Targets:
             ("bus.ctl", "control", damage.table, self._read_control),
             ("members table", "members", damage.table, self._read_members),
             ("offsets file", "offsets", damage.offsets, self._read_offsets),
+            ("ack table", "acks", damage.table, self._work),
         ]
         self._damaged: list[Victim] = []
 
@@ -93,9 +98,11 @@ class Targets:
 
     def choose(self) -> tuple[str, Callable[[], None], Callable[[], object]]:
         """Name, damage, reader."""
-        number = self._chance.randrange(len(self._table) + 3)
+        number = self._chance.randrange(len(self._table) + 4)
         if number == len(self._table):
             return "control socket", lambda: None, self._listen
+        if number == len(self._table) + 1:
+            return "acknowledgements", lambda: self._spoil_json(self._kept), self._read_kept
         if number > len(self._table):
             victims = self._chance.sample(self._json, self._chance.randrange(1, 3))
             return "JSON files", lambda: self._spoil_json(victims), self._read_json
@@ -172,6 +179,16 @@ class Targets:
             log.ring(), log.readers(), log.counters, log.high_watermark, log.lost()
         finally:
             cursor.close()
+
+    def _work(self) -> None:
+        try:
+            self._shares.work()
+        finally:
+            table = self._files["acks"][0]
+            table.put(0, table.bytes)
+
+    def _read_kept(self) -> None:
+        self._shares.read_kept()
 
     def _find_time(self) -> None:
         cursor = self._cursor()
@@ -256,7 +273,7 @@ class Targets:
             connection.close()
 
 
-def _make_bus(root: Path) -> HotLog:
+def _make_bus(root: Path) -> tuple[HotLog, ShareReaders]:
     with BusDirectory.create(root / "bus") as directory:
         Catalog(directory).create("t", 1, TopicConfig())
     hot = HotLog(root)
@@ -275,4 +292,4 @@ def _make_bus(root: Path) -> HotLog:
         group.offsets.put(commits, generation=1, timestamp_ns=1)
         group.members.owners.set_targets({0: [(1, 0)], 3: [(1, 1)]})
     hot.hot.take_over(hot.directory, 1, autostarted=False)
-    return hot
+    return hot, ShareReaders(hot, groups)
