@@ -13,11 +13,13 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bus import salvage
+from bus import files, salvage
+from bus.directory import BusDirectory
 from bus.errors import CorruptSegmentError, LockTimeoutError
 from bus.native.core import LAYOUT, RingSlot
 from bus.open_partition import OpenPartition
 from bus.rings import segment_file_name
+from bus.state import STATE_FILE
 
 
 def check_adoptable(hot_fd: int, bus_id: int, partition: OpenPartition) -> None:
@@ -35,6 +37,16 @@ def check_adoptable(hot_fd: int, bus_id: int, partition: OpenPartition) -> None:
         wrong = f"no segment has the records from offset {_durable_end(partition)} on"
     if wrong:
         raise CorruptSegmentError(f"{partition.log.path}: {wrong}")
+
+
+def settle_state(directory: BusDirectory, partition: OpenPartition) -> None:
+    """The state that was read may be one that a dead broker had not synced yet."""
+    fd = directory.open_partition(partition.topic.name, partition.number)
+    try:
+        files.sweep_temporary(fd, STATE_FILE)  # its replica may be writing a report now
+        files.sync_directory(fd)
+    finally:
+        os.close(fd)
 
 
 def check_lock(partition: OpenPartition) -> None:

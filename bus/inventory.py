@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from bus import files, replica_lock
-from bus.adoption import check_adoptable
+from bus import replica_lock
+from bus.adoption import check_adoptable, settle_state
 from bus.catalog import Catalog, Topic
 from bus.config import BrokerConfig
 from bus.directory import BusDirectory
@@ -32,7 +32,6 @@ from bus.replica_process import REPORT_FILE
 from bus.retention import segments_below
 from bus.rings import Rings, is_filling
 from bus.state import (
-    STATE_FILE,
     CleanEnd,
     PartitionState,
     load_state,
@@ -118,22 +117,13 @@ class Inventory:
     def _adopt(self, partition: OpenPartition) -> None:
         """A clean stop that was cut short may have written a clean end, and fenced the log."""
         check_adoptable(self._hot.fd, self._directory.bus_id, partition)
-        self._sync_names(partition)
+        settle_state(self._directory, partition)
         if partition.state.clean_end is not None:
             self._store(partition, replace(partition.state, clean_end=None))
         self.reserve_offsets(partition)
         partition.log.set_offset_limit(partition.state.offset_limit)
         partition.log.set_log_start(partition.state.log_start_offset)
         self._apply_settings(partition)
-
-    def _sync_names(self, partition: OpenPartition) -> None:
-        """The state that was read here may be one that a dead broker had not synced yet."""
-        fd = self._directory.open_partition(partition.topic.name, partition.number)
-        try:
-            files.sweep_temporary(fd, STATE_FILE)  # its replica may be writing a report now
-            files.sync_directory(fd)
-        finally:
-            os.close(fd)
 
     def _end_replica(self, topic: Topic, number: int) -> None:
         """Of a hot log that is gone: its replica, and its report of damage."""
