@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from workers.redriving import Redriven as Redriven
     from workers.redriving import redrive as redrive
     from workers.retry import Retry as Retry
+    from workers.story import Flight as Flight
+    from workers.story import flight as flight
     from workers.supervisor import Supervisor as Supervisor
 
 _WHERE = {
@@ -31,6 +33,8 @@ _WHERE = {
     "Concurrency": "workers.limits",
     "Rate": "workers.limits",
     "CurrentTask": "workers.current_task",
+    "Flight": "workers.story",
+    "flight": "workers.story",
     "Observer": "workers.observer",
     "Pool": "workers.pool",
     "Retry": "workers.retry",

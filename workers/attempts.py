@@ -21,6 +21,9 @@ class Outcome(IntEnum):
     GIVEN_UP = 6
     #: the worker process ended with the record in hand
     DIED = 7
+    #: its dead letter was sent again, or it was replayed, as the record that the text names
+    REDRIVEN = 8
+    REPLAYED = 9
 
 
 OUTCOMES: Final = {

@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 
 from workers.block import Block
 from workers.errors import BoardError
+from workers.flight_ring import FlightRing
 from workers.layout import (
     DESCRIPTION_AT,
     DESCRIPTION_BYTES_MAX,
@@ -28,11 +29,13 @@ from workers.layout import (
     VERDICT_WORDS,
     VERDICTS_AT_WORD,
     VERDICTS_MAX,
+    WORD_BYTES,
     Head,
     Verdict,
     block_words,
     blocks_at_word,
     board_bytes,
+    flight_at,
 )
 
 PLACE: Final = Path("/dev/shm")
@@ -41,7 +44,11 @@ _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Board:
-    """An open board. Attributes: `path`, `description` (JSON values), `blocks`, `words`."""
+    """An open board.
+
+    Attributes: `path`, `description` (JSON values), `blocks`, `words`, `rings` (of the flight
+    record: one for each block, or none).
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         """Private: use `create`, `open`. `fd` may be closed afterwards."""
@@ -60,14 +67,28 @@ class Board:
             Block(self.words[first + size * n : first + size * (n + 1)])
             for n in range(self.words[Head.BLOCKS])
         ]
+        self.rings = self._rings(self.words[Head.FLIGHT_BYTES])
         length = self.words[Head.DESCRIPTION_BYTES]
         text = self._map[DESCRIPTION_AT : DESCRIPTION_AT + length]
         self.description: dict[str, Any] = json.loads(text)
         self._made_by = 0
 
+    def _rings(self, size: int) -> list[FlightRing]:
+        """One for each block; none if no attempts are recorded."""
+        if not size:
+            return []
+        first, whole = flight_at(len(self.blocks), self.slots), memoryview(self._map)
+        starts = (first + size * number for number in range(len(self.blocks)))
+        return [FlightRing(whole[start : start + size]) for start in starts]
+
     @classmethod
-    def create(cls, blocks: int, slots: int, description: Mapping[str, Any]) -> Self:
-        """Makes a board and locks it. Raises BoardError, also when /dev/shm is full."""
+    def create(
+        cls, blocks: int, slots: int, description: Mapping[str, Any], flight_bytes: int = 0
+    ) -> Self:
+        """Makes a board and locks it; `flight_bytes` are the ring of each block.
+
+        Raises BoardError, also when /dev/shm is full.
+        """
         text = json.dumps(description).encode()
         if len(text) > DESCRIPTION_BYTES_MAX:
             raise BoardError(f"a description of {len(text)} bytes is too long for a board")
@@ -80,8 +101,9 @@ class Board:
         try:
             # locked before it has its magic number: a sweep leaves it alone
             fcntl.flock(fd, fcntl.LOCK_EX)
-            os.posix_fallocate(fd, 0, board_bytes(blocks, slots))
+            os.posix_fallocate(fd, 0, board_bytes(blocks, slots, flight_bytes))
             os.pwrite(fd, text, DESCRIPTION_AT)
+            os.pwrite(fd, struct.pack("Q", flight_bytes), Head.FLIGHT_BYTES * WORD_BYTES)
             _write_head(fd, blocks, slots, len(text))
             board = cls.open(path)
         except (OSError, OverflowError, BoardError) as error:

@@ -40,6 +40,10 @@ class DeadLetterError(WorkersError):
     """Raised when a dead letter cannot be written, or lacks what it takes to send it again."""
 
 
+class FlightRecordError(WorkersError):
+    """Raised when there is no record of what became of a group's records."""
+
+
 class BoardError(WorkersError):
     """Raised when the file in which workers are described cannot be made or read."""
 

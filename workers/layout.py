@@ -5,6 +5,7 @@
     …        blocks     one for each worker number: words of `Word`, then a histogram of
                         HISTOGRAM_WORDS words, SLOW_MAX entries for the slowest tasks (`Slow`),
                         then the task slots of 8 words each (`Slot`)
+    …        flight     a ring of Head.FLIGHT_BYTES for each block: see workers/flight_ring.py
 
 Every word is a u64 in the machine's order, aligned, and written by one process only: those of a
 block by the worker that has its number, RSS_BYTES and all else by the supervisor. Readers take
@@ -57,6 +58,8 @@ class Head(IntEnum):
     KILLED_AT_END = 11
     #: verdicts written since the start; entry n is at n mod VERDICTS_MAX
     VERDICTS = 12
+    #: the size of a block's flight ring; 0: no attempts are recorded
+    FLIGHT_BYTES = 13
 
 
 class Word(IntEnum):
@@ -150,9 +153,14 @@ def blocks_at_word() -> int:
     return VERDICTS_AT_WORD + VERDICTS_MAX * VERDICT_WORDS
 
 
-def board_bytes(blocks: int, slots: int) -> int:
-    """The size of the file."""
+def flight_at(blocks: int, slots: int) -> int:
+    """Where the first flight ring begins."""
     return (blocks_at_word() + blocks * block_words(slots)) * WORD_BYTES
+
+
+def board_bytes(blocks: int, slots: int, flight_bytes: int = 0) -> int:
+    """The size of the file."""
+    return flight_at(blocks, slots) + blocks * flight_bytes
 
 
 def bucket(ns: int) -> int:

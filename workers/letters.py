@@ -22,8 +22,12 @@ Header = tuple[str, bytes | None]
 
 def topic_of(topic: str, group: str) -> str:
     """The topic of the dead letters of a group; what a topic's name may not hold becomes "-"."""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in group)
-    return f"dlq.{topic}.{safe}"
+    return f"dlq.{topic}.{safe_name(group)}"
+
+
+def safe_name(group: str) -> str:
+    """The name of a group as a part of a topic's."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class Source:
     topic: str
     partition: int
     offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
 
 
 @dataclass(frozen=True, slots=True)

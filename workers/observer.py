@@ -12,8 +12,9 @@ from workers.verdicts import Kind
 class End:
     """The end of one worker.
 
-    `tasks` are those that it had in hand, `kind` is what the supervisor judged. `asked` is True
-    if it was to end: it retired, or all are ending. `last_words`: the error it told of, or "".
+    `tasks` are those that it had in hand, `verdicts` what the supervisor judged of each, `kind`
+    what it judged of the worker. `asked` is True if it was to end: it retired, or all are ending.
+    `last_words`: the error it told of, or "".
     """
 
     number: int
@@ -23,6 +24,7 @@ class End:
     tasks: tuple[Task, ...]
     asked: bool
     last_words: str
+    verdicts: tuple[Kind, ...] = ()
 
 
 class Observer:

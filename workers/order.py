@@ -8,6 +8,7 @@ import bus
 from workers.attempts import Recorder
 from workers.dead_letters import DeadLetters
 from workers.errors import PoolOptionError
+from workers.flight_recorder import FlightRecorder
 from workers.gate import Gate
 from workers.handler import Handler
 from workers.layout import SLOTS_MAX
@@ -33,6 +34,8 @@ class Order:
     concurrency: int
     log_level: int | None
     limits: tuple[Limit, ...] = ()
+    #: whether attempts are recorded
+    flight: bool = False
 
     def gate(self) -> Gate | None:
         """What keeps the limits, for one process; None if there are none. Raises LimitError."""
@@ -75,7 +78,9 @@ class Order:
 
     def recorder(self, post: Post) -> Recorder | None:
         """What is told of each attempt; None if nothing is."""
-        return None
+        if not self.flight:
+            return None
+        return FlightRecorder(post, self.topics, is_async=self.handler.is_async)
 
     def draw(self) -> random.Random:
         """What the jitter of pauses is drawn from."""

@@ -17,11 +17,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from bus.errors import BusConfigurationError
 from workers import dead_letters, figures
 from workers.errors import CrashLoopError, PoolOptionError
+from workers.flight_keeper import FlightKeeper
+from workers.flight_ring import RING_BYTES
 from workers.gate import Gate
 from workers.handler import Handler
 from workers.life import life_of
@@ -64,6 +66,9 @@ class Pool:
     observer: told of workers that are ready, and of those that end.
     limits: how many tasks may begin in a time (`Rate`), and run at once (`Concurrency`), in all
         processes of this machine that use the same limits; a record that may not run yet waits.
+    flight_record: note each attempt at each record in the topic `flight.GROUP`, for workers.flight
+        and `python -m workers why`: "memory" keeps the last 16 MiB of notes (some 300,000
+        attempts), "durable" a week's on disk, 1 GiB at most. True is "memory".
 
     Raises BusConfigurationError (or one of its kinds) and NotPicklableError for what cannot be.
     """
@@ -91,10 +96,9 @@ class Pool:
         log_level: int | None = None,
         observer: Observer | None = None,
         limits: Sequence[Limit] = (),
+        flight_record: bool | Literal["memory", "durable"] = False,
     ) -> None:
         called = Handler(handler, init, exit)
-        if processes is not None and processes < 1:
-            raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
         self._order = Order(
             address=_address(bootstrap_servers),
             topics=(topic,) if isinstance(topic, str) else tuple(topic),
@@ -106,7 +110,9 @@ class Pool:
             concurrency=concurrency,
             log_level=log_level,
             limits=tuple(limits),
+            flight=bool(flight_record),
         )
+        self._flight = FlightKeeper.of(flight_record, self._order, observer)
         recycling = Recycling(max_tasks=max_tasks, max_rss_bytes=max_rss_bytes, max_age_s=max_age_s)
         self._supervisor = self._staffed(
             processes,
@@ -114,18 +120,21 @@ class Pool:
             preload=("workers.life", *preload),
             recycling=recycling,
             drain_timeout_s=drain_timeout_s,
-            observer=observer,
+            observer=self._flight or observer,
         )
         self._gate: Gate | None = None
 
     def _staffed(self, processes: int | None, **options: Any) -> Supervisor:
-        """Who keeps the workers; none is started yet."""
+        """Who keeps the workers; none is started yet. Raises PoolOptionError."""
+        if processes is not None and processes < 1:
+            raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
         return Supervisor(
             life_of(self._order),
             processes or len(os.sched_getaffinity(0)),
             description=self._description(),
             tasks_per_worker=self._order.concurrency,
-            at_end=self._leave_limits,
+            at_end=self._leave,
+            flight_bytes=RING_BYTES if self._order.flight else 0,
             **options,
         )
 
@@ -230,10 +239,14 @@ class Pool:
             for topic in self.topics:
                 dead_letters.make_topic(self._order.address, topic, self.group_id)
         self._gate = self._order.gate()  # the limits are there for as long as the pool is
+        if self._flight is not None:
+            self._flight.open(self._supervisor.board)
 
-    def _leave_limits(self) -> None:
+    def _leave(self) -> None:
         if self._gate is not None:
             self._gate.close()
+        if self._flight is not None:
+            self._flight.close()
 
     def _all_finished(self) -> bool:
         return not (self._supervisor.killed_with_work or self.statistics().interrupted)

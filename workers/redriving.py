@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import bus
+from workers.attempts import Outcome
 from workers.errors import DeadLetterError
+from workers.flight_moves import FlightMoves
 from workers.letters import Source, original_headers, source_of, told_of
 
 #: Letters that are sent between two commits.
@@ -69,7 +71,8 @@ def redrive(
         ) as consumer,
     ):
         consumer.assign([place])
-        run = _Run(producer, consumer, place, only, to_topic)
+        moves = FlightMoves(bootstrap_servers, producer, Outcome.REDRIVEN)
+        run = _Run(producer, consumer, place, only, to_topic, moves)
         return run.all(limit, progress)
 
 
@@ -81,7 +84,9 @@ class _Run:
         place: bus.TopicPartition,
         only: Callable[[DeadLetter], bool] | None,
         to_topic: str | None,
+        moves: FlightMoves,
     ) -> None:
+        self._moves = moves
         self._producer = producer
         self._consumer = consumer
         self._place = place
@@ -106,15 +111,19 @@ class _Run:
 
     def _send(self, batch: list[Any]) -> None:
         futures = []
+        letters = []
         for record in batch:
             letter = DeadLetter(record, source_of(record.headers), told_of(record.headers))
             if self._only is not None and not self._only(letter):
                 self._left += 1
                 continue
             futures.append(self._producer.send(**self._again(letter)))
+            letters.append(letter)
             self._sent += 1
-        for future in futures:
-            future.get(SEND_TIMEOUT_S)
+        for letter, future in zip(letters, futures, strict=True):
+            sent = future.get(SEND_TIMEOUT_S)
+            self._moves.note(letter.told.get("group", ""), letter.source, sent)
+        self._moves.send()
         if batch:
             offset = bus.OffsetAndMetadata(batch[-1].offset + 1, "")
             self._consumer.commit({self._place: offset})

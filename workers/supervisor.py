@@ -67,12 +67,13 @@ class Supervisor:
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         observer: Observer | None = None,
         at_end: Callable[[], None] | None = None,
+        flight_bytes: int = 0,
     ) -> None:
         """Makes the board; starts nothing. Raises NotPicklableError, StartMethodError, BoardError.
 
         `life(post)` is what each worker runs: it calls `post.ready()` once it can take tasks, and
         returns when `post.draining`. `description` goes to the board, for statistics. `at_end`
-        is called when all workers have ended.
+        is called when all workers have ended. `flight_bytes`: see Board.create.
         """
         if start_method != start_methods.FORK:
             start_methods.check_picklable("the worker's work", life)
@@ -83,7 +84,7 @@ class Supervisor:
         self._drain_timeout_s = drain_timeout_s
         self._observer = observer or Observer()
         # each worker and its successor
-        self.board = Board.create(2 * processes, tasks_per_worker, description)
+        self.board = Board.create(2 * processes, tasks_per_worker, description, flight_bytes)
         self._free = list(range(2 * processes - 1, -1, -1))
         self._due_s = [0.0] * processes  # when to start a worker, for each seat without one
         self._workers: list[Worker] = []
@@ -341,10 +342,12 @@ class Supervisor:
         for task in tasks:
             if task not in worker.judged:
                 self.board.judge(task.where, kind, worker.pid, exit_word(exit))
+        verdicts = tuple(worker.judged.get(task, kind) for task in tasks)
         if worker.judged:
             kind = max(worker.judged.values(), key=lambda one: one == Kind.TIMEOUT)
         asked = worker.stage is Stage.RETIRING or self._ending.asked
-        return End(worker.number, worker.pid, exit, kind, tasks, asked, worker.last_words)
+        words = worker.last_words
+        return End(worker.number, worker.pid, exit, kind, tasks, asked, words, verdicts)
 
     def _seat_is_empty(self, worker: Worker, end: End, made_progress: bool) -> None:
         if end.exit.cause is not Cause.DONE:

@@ -258,3 +258,35 @@ def fails_on_sevens_and_dies(record: Any, file: Path) -> None:
 
     dead_letters.DeadLetters.append = append_and_die  # type: ignore[method-assign]
     fails_on_sevens(record, file)
+
+
+def waits_for_a_kill(record: Any, file: Path) -> None:
+    """The first attempt waits until its process is killed."""
+    say(file, "begin", number(record), os.getpid())
+    if workers.current().attempt == 1:
+        passes(60.0)
+
+
+def does_nothing(record: Any, file: Path) -> None:
+    """Not even a line in a file."""
+
+
+def dies_before_the_ack(record: Any, file: Path) -> None:
+    """The worker is killed once, after the handler has returned."""
+    from workers.settlement import Settlement
+
+    mark = Path(f"{file}.died")
+    done = Settlement.done
+
+    def note_and_die(self: Any, task: Any) -> int:
+        if not mark.exists():
+            mark.touch()
+            self._consumer = _Killer()
+        return done(self, task)
+
+    Settlement.done = note_and_die  # type: ignore[method-assign]
+
+
+class _Killer:
+    def ack(self, *records: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -2,8 +2,13 @@
 
 import asyncio
 import itertools
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +18,7 @@ from tests.workers.handlers import passes, passes_async
 from workers import Retry, errors
 from workers.testing import Outcome, Record, Runner, crash
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = Retry(first_delay_s=1.0, jitter=0.0)
 
 
@@ -294,3 +300,24 @@ def test_a_runner_takes_less_than_ten_milliseconds() -> None:
         return time.perf_counter() - began_s
 
     assert min(one_test() for _ in range(20)) < 0.010
+
+
+def test_the_example_of_the_page_runs_under_pytest(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "seeing.md").read_text(encoding="utf-8")
+    [example] = re.findall(
+        r"^```python\n(from workers import.*?)^```", page, re.DOTALL | re.MULTILINE
+    )
+    (tmp_path / "test_shop.py").write_text(example, encoding="utf-8")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout

@@ -25,6 +25,7 @@ from workers.errors import NotPicklableError
 COMMANDS: Final = {
     "run": "Call a handler for each record of a topic, in worker processes.",
     "status": "Show all workers of this user: what they do and have done.",
+    "why": "Tell what became of one record: each attempt, by whom, and how it ended.",
     "redrive": "Send dead letters again.",
 }
 #: Errors that say that nothing was tried; all others exit with 1.

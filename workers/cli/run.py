@@ -39,6 +39,7 @@ _MIB = 1 << 20
 @click.option("--exit", "leave", metavar="MODULE:NAME", help="Called at the end of each worker.")
 @click.option("--start-method", type=click.Choice(START_METHODS), default=FORKSERVER)
 @click.option("--drain-timeout", "drain_timeout_s", type=float, default=DRAIN_TIMEOUT_S)
+@click.option("--flight-record", is_flag=True, help="Note each attempt, for `why`.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 @click.pass_context
 def run(ctx: click.Context, /, handler: str, quiet: bool, **options: Any) -> None:
