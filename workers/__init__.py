@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from workers.figures import statistics as statistics
     from workers.limits import Concurrency as Concurrency
     from workers.limits import Rate as Rate
+    from workers.logs import JsonFormatter as JsonFormatter
+    from workers.logs import TaskFilter as TaskFilter
     from workers.observer import Observer as Observer
     from workers.pool import Pool as Pool
     from workers.redriving import DeadLetter as DeadLetter
@@ -35,7 +37,9 @@ _WHERE = {
     "CurrentTask": "workers.current_task",
     "Flight": "workers.story",
     "flight": "workers.story",
+    "JsonFormatter": "workers.logs",
     "Observer": "workers.observer",
+    "TaskFilter": "workers.logs",
     "Pool": "workers.pool",
     "Retry": "workers.retry",
     "Statistics": "workers.figures",

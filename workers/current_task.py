@@ -70,6 +70,11 @@ def current() -> CurrentTask:
     return task
 
 
+def current_or_none() -> CurrentTask | None:
+    """The same; None outside of a handler."""
+    return _current.get()
+
+
 def enter(task: CurrentTask | None) -> None:
     """The handler that is called next in this context works on `task`.
 

@@ -1,16 +1,12 @@
 """The life of a pool's worker, as it is sent to its process."""
 
-import logging
 from functools import partial
-from typing import Final
 
+from workers.logs import configure
 from workers.order import Order
 from workers.post import Post
 from workers.serving import serve
 from workers.serving_async import serve_async
-
-#: What the log of a worker, and of `python -m workers run`, looks like.
-LOG_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 def life_of(order: Order) -> "partial[None]":
@@ -20,7 +16,7 @@ def life_of(order: Order) -> "partial[None]":
 
 def _live(post: Post, order: Order) -> None:
     if order.log_level is not None:
-        logging.basicConfig(level=order.log_level, format=LOG_FORMAT)
+        configure(order.log_level, order.log_format)
     if order.handler.is_async:
         serve_async(post, order)
     else:

@@ -13,6 +13,7 @@ from workers.gate import Gate
 from workers.handler import Handler
 from workers.layout import SLOTS_MAX
 from workers.limits import Limit
+from workers.logs import LogFormat
 from workers.post import Post
 from workers.retry import Retry
 
@@ -34,6 +35,7 @@ class Order:
     concurrency: int
     log_level: int | None
     limits: tuple[Limit, ...] = ()
+    log_format: LogFormat = "text"
     #: whether attempts are recorded
     flight: bool = False
 

@@ -28,6 +28,7 @@ from workers.gate import Gate
 from workers.handler import Handler
 from workers.life import life_of
 from workers.limits import Limit
+from workers.logs import LogFormat
 from workers.observer import Observer
 from workers.order import Order
 from workers.recycling import Recycling
@@ -63,6 +64,7 @@ class Pool:
     preload: modules that the fork server imports once for all workers.
     drain_timeout_s: how long a drain waits for tasks before it interrupts them.
     log_level: workers log to stderr from this level on; None leaves their logging as it is.
+    log_format: "text", or "json" for an object a line; both say which task a line is of.
     observer: told of workers that are ready, and of those that end.
     limits: how many tasks may begin in a time (`Rate`), and run at once (`Concurrency`), in all
         processes of this machine that use the same limits; a record that may not run yet waits.
@@ -94,6 +96,7 @@ class Pool:
         preload: tuple[str, ...] = (),
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         log_level: int | None = None,
+        log_format: LogFormat = "text",
         observer: Observer | None = None,
         limits: Sequence[Limit] = (),
         flight_record: bool | Literal["memory", "durable"] = False,
@@ -109,22 +112,26 @@ class Pool:
             timeout_s=timeout_s,
             concurrency=concurrency,
             log_level=log_level,
+            log_format=log_format,
             limits=tuple(limits),
             flight=bool(flight_record),
         )
         self._flight = FlightKeeper.of(flight_record, self._order, observer)
         recycling = Recycling(max_tasks=max_tasks, max_rss_bytes=max_rss_bytes, max_age_s=max_age_s)
         self._supervisor = self._staffed(
-            processes,
-            start_method=start_method,
-            preload=("workers.life", *preload),
-            recycling=recycling,
-            drain_timeout_s=drain_timeout_s,
-            observer=self._flight or observer,
+            processes, start_method, preload, recycling, drain_timeout_s, self._flight or observer
         )
         self._gate: Gate | None = None
 
-    def _staffed(self, processes: int | None, **options: Any) -> Supervisor:
+    def _staffed(
+        self,
+        processes: int | None,
+        start_method: str,
+        preload: tuple[str, ...],
+        recycling: Recycling,
+        drain_timeout_s: float,
+        observer: Observer | None,
+    ) -> Supervisor:
         """Who keeps the workers; none is started yet. Raises PoolOptionError."""
         if processes is not None and processes < 1:
             raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
@@ -133,9 +140,13 @@ class Pool:
             processes or len(os.sched_getaffinity(0)),
             description=self._description(),
             tasks_per_worker=self._order.concurrency,
+            start_method=start_method,
+            preload=("workers.life", *preload),
+            recycling=recycling,
+            drain_timeout_s=drain_timeout_s,
+            observer=observer,
             at_end=self._leave,
             flight_bytes=RING_BYTES if self._order.flight else 0,
-            **options,
         )
 
     def _description(self) -> dict[str, Any]:

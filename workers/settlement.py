@@ -26,6 +26,7 @@ from workers.current_task import CurrentTask
 from workers.gate import Gate, Pass
 from workers.layout import Word
 from workers.letters import Letter, Source
+from workers.logs import fields_of
 from workers.order import Order
 from workers.post import Post
 from workers.remote import message, type_name
@@ -172,6 +173,7 @@ class Settlement:
         logger.warning(
             "%s, attempt %d: %s: %s: %s; %s",
             *(task.uid, task.attempt, trouble.value, type_name(error), message(error), decision),
+            extra=fields_of(task),
         )
         if isinstance(decision, Again):
             self._again(task, trouble, decision)
@@ -225,15 +227,19 @@ class Settlement:
         self._end(task, Word.FAILED)
 
     def _bury(self, task: CurrentTask, letter: Letter, *, may_be_there: bool) -> bool:
-        letters = self._letters.get(task.record.topic)
+        letters, told = self._letters.get(task.record.topic), fields_of(task)
         if letters is None:
-            logger.error("%s is given up: %s", task.uid, letter.reason)
+            logger.error("%s is given up: %s", task.uid, letter.reason, extra=told)
             return True
         try:
             letters.write(task.record, letter, may_be_there=may_be_there)
         except BusError:
-            logger.exception("the dead letter of %s cannot be written; it comes again", task.uid)
+            logger.exception(
+                "the dead letter of %s cannot be written; it comes again", task.uid, extra=told
+            )
             self._consumer.nack(task.record, delay_ms=LETTER_PAUSE_MS)
             return False
-        logger.error("%s is given up: %s; see %s", task.uid, letter.reason, letters.topic)
+        logger.error(
+            "%s is given up: %s; see %s", task.uid, letter.reason, letters.topic, extra=told
+        )
         return True

@@ -10,7 +10,7 @@ import click
 from workers.cli.limits import limits_of
 from workers.errors import HandlerError
 from workers.handler import find
-from workers.life import LOG_FORMAT
+from workers.logs import configure
 from workers.pool import Pool
 from workers.retry import Retry
 from workers.start_methods import FORKSERVER, START_METHODS
@@ -40,6 +40,7 @@ _MIB = 1 << 20
 @click.option("--start-method", type=click.Choice(START_METHODS), default=FORKSERVER)
 @click.option("--drain-timeout", "drain_timeout_s", type=float, default=DRAIN_TIMEOUT_S)
 @click.option("--flight-record", is_flag=True, help="Note each attempt, for `why`.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 @click.pass_context
 def run(ctx: click.Context, /, handler: str, quiet: bool, **options: Any) -> None:
@@ -51,7 +52,7 @@ def run(ctx: click.Context, /, handler: str, quiet: bool, **options: Any) -> Non
     done; 2 wrong usage.
     """
     level = logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, format=LOG_FORMAT)
+    configure(level, options["log_format"])
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, also if it was started otherwise
     ctx.exit(_pool(handler, log_level=level, **options).run())
