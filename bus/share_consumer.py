@@ -173,6 +173,7 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
     def _take_up(self, fetcher: ShareFetcher) -> None:
         readers = list(fetcher.readers.values())
         self._serve(readers)
+        self._commit_ns = fetcher.commit_ns
         self._read_from(readers, fetcher.catalog_seen, fetcher.due_ns())
 
     def _out_of_range(self, cursor: ShareReader, error: OffsetOutOfRangeError) -> None:

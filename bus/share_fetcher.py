@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 SLICE_S: Final = 2.0
 #: how often the committed offset is brought up to date while work is done, in seconds
 COMMIT_S: Final = 0.1
+#: the same if producers wait for this, in a topic with max.lag.records or max.lag.bytes
+COMMIT_LIMITED_S: Final = 0.01
 _DELETED: Final = LAYOUT["BUS_FLAG_DELETED"]
 
 
@@ -53,6 +55,8 @@ class ShareReader(BothTiers, ShareCursor):
             key_deserializer=key_deserializer(options.key_deserializer),
             value_deserializer=value_deserializer(options.value_deserializer),
         )
+        #: says whether producers wait for consumers of this partition
+        self.page = log
         path = lease.client.directory.partition_path(*topic_partition)
         self._cold = ColdSegments(path, log, topic_partition)
 
@@ -75,7 +79,7 @@ class ShareFetcher(Fetching[ShareReader]):
         super()._coordinate()
         now = time.monotonic()
         if now >= self._commit_due:
-            self._commit_due = now + COMMIT_S
+            self._commit_due = now + self._commit_pause_s
             self._commit()
         if now >= self._reap_due:
             self._reap_due = now + SLICE_S
@@ -110,12 +114,22 @@ class ShareFetcher(Fetching[ShareReader]):
             reader.detach()
         reader.close()
 
+    @property
+    def _commit_pause_s(self) -> float:
+        limited = any(reader.page.lag_words[0] for reader in self.readers.values())
+        return COMMIT_LIMITED_S if limited else COMMIT_S
+
     def _lows(self) -> dict[Partition, int]:
         return {reader.acks.identity[2:]: reader.acks.low for reader in self.readers.values()}
 
     def _commit(self) -> None:
         if lows := self._lows():
             self._session.commit(lows)
+
+    @property
+    def commit_ns(self) -> int:
+        """From then on what has been done since is committed, on the monotonic clock."""
+        return int(self._commit_due * 1e9)
 
     def due_ns(self) -> int:
         """When `coordinate` wants to be called again, on the monotonic clock."""

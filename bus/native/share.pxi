@@ -197,6 +197,7 @@ cdef void raise_position(bus_reader *reader, uint32_t client, uint64_t generatio
 cdef class ShareCore(ConsumerCore):
     """A consumer that reads from ShareCursors."""
     cdef public bint _prefetch # what a poll claims is not begun before start()
+    cdef public int64_t _commit_ns # what has been done is committed from then on
     cdef list serving
 
     cdef int sleep(self, int64_t deadline) except -1:
@@ -256,6 +257,7 @@ cdef class ShareCore(ConsumerCore):
         known = cursor.acks.settle(record.offset, <bus_ack_state>state, <bus_ack_count>cause,
                                    due_ns)
         cursor.publish()
+        self.due_ns = min(self.due_ns, self._commit_ns)
         return known
 
     def _attempts(self, ConsumerRecord record not None):
@@ -276,6 +278,7 @@ cdef class ShareCore(ConsumerCore):
                 unknown = unknown or []
                 unknown.append(record)
             cursor.publish()
+        self.due_ns = min(self.due_ns, self._commit_ns)
         if unknown:
             raise not_held(unknown)
 

@@ -59,6 +59,7 @@ class ShareCursor(Cursor):
 
 class ShareCore(ConsumerCore):
     _prefetch: bool
+    _commit_ns: int
     def _serve(self, cursors: list[Any]) -> None: ...
     def _settle(
         self, record: ConsumerRecord, state: int, cause: int = 0, delay_ms: float = -1
