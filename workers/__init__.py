@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from workers.logs import JsonFormatter as JsonFormatter
     from workers.logs import TaskFilter as TaskFilter
     from workers.observer import Observer as Observer
+    from workers.pipeline import Output as Output
+    from workers.pipeline import Pipeline as Pipeline
     from workers.pool import Pool as Pool
     from workers.redriving import DeadLetter as DeadLetter
     from workers.redriving import Redriven as Redriven
@@ -40,6 +42,8 @@ _WHERE = {
     "JsonFormatter": "workers.logs",
     "Observer": "workers.observer",
     "TaskFilter": "workers.logs",
+    "Output": "workers.pipeline",
+    "Pipeline": "workers.pipeline",
     "Pool": "workers.pool",
     "Retry": "workers.retry",
     "Statistics": "workers.figures",

@@ -53,6 +53,10 @@ class CurrentTask:
         if self.on_extend is not None:
             self.on_extend(seconds)
 
+    def tell(self, data: bytes) -> None:
+        """Sends up to 16 KiB to the observer of the pool."""
+        self._post.tell(data)
+
     @property
     def deadline_ns(self) -> int:
         """When the time is over (monotonic ns); 0: never."""

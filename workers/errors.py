@@ -64,6 +64,46 @@ class CrashLoopError(WorkersError):
         self.last = last
 
 
+class PipelineError(WorkersError, BusConfigurationError):
+    """Raised when the parts of a pipeline do not fit together."""
+
+
+class StageFailedError(WorkersError):
+    """Raised when a stage of a pipeline gave a record up, or its workers get nothing done.
+
+    Attributes: `stage`; of a record that was given up also `source` ("TOPIC:PARTITION:OFFSET"),
+    `reason`, `type_name` and `traceback` of what its handler raised, else "".
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stage: str = "",
+        source: str = "",
+        reason: str = "",
+        type_name: str = "",
+        traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.source = source
+        self.reason = reason
+        self.type_name = type_name
+        self.traceback = traceback
+
+
+class PipelineStalledError(WorkersError, TimeoutError):
+    """Raised when nothing was done anywhere in a pipeline for `stall_timeout_s`.
+
+    Attributes: `stage`, the last one that waits for room behind it, "" if none does.
+    """
+
+    def __init__(self, message: str = "", *, stage: str = "") -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
 class WorkerDied(WorkersError):
     """Raised for a task whose worker process ended while it ran the task.
 

@@ -103,7 +103,7 @@ class Pool:
     ) -> None:
         called = Handler(handler, init, exit)
         self._order = Order(
-            address=_address(bootstrap_servers),
+            address=address_of(bootstrap_servers),
             topics=(topic,) if isinstance(topic, str) else tuple(topic),
             group=group_id or called.name.replace(":", "."),
             handler=called,
@@ -281,7 +281,7 @@ class Pool:
             self._supervisor.drain()
 
 
-def _address(given: str | os.PathLike[str] | None) -> str | None:
+def address_of(given: str | os.PathLike[str] | None) -> str | None:
     """The address as it can be used in any directory: workers may change theirs."""
     if given is None:
         given = os.environ.get("BUS_DIR")
