@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bus import Consumer, ConsumerRecord, Producer, TopicPartition
+from bus import Consumer, ConsumerRecord, Producer, RecordFuture, TopicPartition
 from bus.errors import BusError, BusTimeoutError, ClosedError
 from workers.envelope import BY_NAME, SMALL_BYTES, Envelope, Kind, plain, seal, unseal
 from workers.errors import CrashLoopError
@@ -62,7 +62,8 @@ class Dispatch(Observer):
             topics.address, acks=1, max_block_ms=SEND_SLICE_MS, autostart=False
         )
         self._consumer = Consumer(bootstrap_servers=topics.address, autostart=False)
-        self._consumer.assign([TopicPartition(topics.results, 0)])
+        self._results = TopicPartition(topics.results, 0)
+        self._consumer.assign([self._results])
         self._consumer.seek_to_beginning()
         self.supervisor: Supervisor | None = None
 
@@ -81,7 +82,7 @@ class Dispatch(Observer):
         future = self._register()
         task = future.task
         try:
-            self._send(seal(kind, task, arguments, function))
+            self._send(task, seal(kind, task, arguments, function))
         except BaseException:
             self._forget(task)
             raise
@@ -115,24 +116,33 @@ class Dispatch(Observer):
             self._check_open()
             task = next(self._numbers)
             for _ in range(PLACES):
-                if task - PLACES not in self._pending:
+                if self._has_place(task):
                     break
                 task = next(self._numbers)
             else:
                 raise RuntimeError(f"{PLACES} tasks are pending; wait for some of them")
             self._tickets.issue(task)
-            future: TaskFuture[Any] = TaskFuture(task, self)
+            future = self._future(task)
             self._pending[task] = future
             return future
 
-    def _send(self, value: Any) -> None:
+    def _has_place(self, task: int) -> bool:
+        return task - PLACES not in self._pending
+
+    def _future(self, task: int) -> TaskFuture[Any]:
+        return TaskFuture(task, self)
+
+    def _send(self, task: int, value: Any) -> None:
         while True:
             try:
-                self._producer.send(self._topics.tasks, value)
+                self._sent(task, self._producer.send(self._topics.tasks, value))
                 return
             except BusTimeoutError:  # the log is full of tasks: it waits for workers
                 if self._failure is not None:
                     raise again(self._failure) from None
+
+    def _sent(self, task: int, record: RecordFuture) -> None:
+        """Where a task is in the log."""
 
     def _forget(self, task: int) -> TaskFuture[Any] | None:
         future = self._pending.pop(task, None)
@@ -153,6 +163,7 @@ class Dispatch(Observer):
                     for record in records:
                         self._complete(record)
                 del found
+                self._look_after()
                 many = len(self._pending)
                 if many > MANY_PENDING:
                     time.sleep(min(many * GATHER_TASK_S, GATHER_MAX_S))
@@ -161,6 +172,9 @@ class Dispatch(Observer):
             self.fail(error)
         finally:
             self._take_down()
+
+    def _look_after(self) -> None:
+        """Between results."""
 
     def _complete(self, record: ConsumerRecord) -> None:
         found = None
@@ -208,9 +222,13 @@ class Dispatch(Observer):
         known = {one.task: one for one in futures if self._pending.get(one.task) is one}
         count = 0
         for task in self._tickets.withdraw(known):
+            self._withdrawn(task)
             self._forget(task)
             count += known[task].cancel_withdrawn()
         return count
+
+    def _withdrawn(self, task: int) -> None:
+        """Nobody has begun with the task, and nobody will."""
 
     # ------------------------------------------------------------------ the end
 
@@ -253,17 +271,23 @@ class Dispatch(Observer):
     def _take_down(self) -> None:
         supervisor = self.supervisor
         assert supervisor is not None
-        supervisor.stop()
+        self._end_workers(supervisor)
         supervisor.join()
-        self.detach()
-        self._tickets.close()
         try:
-            self._topics.close()
+            self._tidy_up()
         except (BusError, OSError):
             logger.exception("the executor could not remove what it had on the bus")
         finally:
             _living.discard(self)
             self._over.set()
+
+    def _end_workers(self, supervisor: Supervisor) -> None:
+        supervisor.stop()  # they have nothing in hand
+
+    def _tidy_up(self) -> None:
+        self.detach()
+        self._tickets.close()
+        self._topics.close()
 
 
 def _open(envelope: Envelope) -> tuple[Any, BaseException | None]:

@@ -43,6 +43,11 @@ class Kind(IntEnum):
     DIED = 4
     #: a task: items of a map, see workers/chunks.py
     CHUNK = 5
+    #: for tasks of a durable executor, whose numbers follow: nobody will run them; their results
+    #: were given to the program; nobody wants them any more
+    CANCELLED = 6
+    FETCHED = 7
+    FORGOTTEN = 8
 
 
 class Envelope(NamedTuple):
@@ -83,6 +88,22 @@ def seal(kind: Kind, task: int, value: Any, function: bytes = b"") -> "bytes | P
 def seal_bytes(kind: Kind, task: int, data: bytes) -> bytes:
     """For what is bytes already."""
     return _HEAD.pack(kind, 0, 0, task) + data
+
+
+def seal_numbers(kind: Kind, tasks: Sequence[int]) -> bytes:
+    """Says something of some tasks."""
+    return _HEAD.pack(kind, 0, 0, 0) + struct.pack(f"<{len(tasks)}Q", *tasks)
+
+
+def numbers(stream: "bytes | memoryview") -> tuple[int, ...]:
+    """The tasks of which `seal_numbers` was told."""
+    return struct.unpack(f"<{len(stream) // 8}Q", stream)
+
+
+def head(data: "bytes | memoryview") -> tuple[int, int]:
+    """Kind and task of what `seal` made."""
+    kind, _, _, task = _HEAD.unpack_from(data)
+    return kind, task
 
 
 def plain(data: bytes) -> tuple[int, int, bytes] | None:

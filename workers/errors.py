@@ -3,6 +3,7 @@
 `WorkersError` is a `BusError`, so that a program needs one `except` for both packages.
 """
 
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from bus.errors import BusConfigurationError, BusError
@@ -52,8 +53,10 @@ class NotPicklableError(WorkersError, TypeError):
     """Raised when a handler, a task or a hook cannot travel to a worker process."""
 
 
-class CrashLoopError(WorkersError):
+class CrashLoopError(WorkersError, BrokenExecutor):
     """Raised when workers end over and over before any of them gets anything done.
+
+    A BrokenExecutor for those who use an Executor as one of concurrent.futures.
 
     Attributes: `deaths` (how many in a row), `last` (how the last one ended, in words).
     """
@@ -128,6 +131,23 @@ class WorkerDied(WorkersError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), self.args, self.__dict__)
+
+
+class ExecutorInUseError(WorkersError):
+    """Raised when an executor of the same name runs: a durable one has one program at a time."""
+
+
+class UnknownTaskError(WorkersError, KeyError):
+    """Raised for a number of which a durable executor has no task (any more)."""
+
+    __str__ = Exception.__str__  # a KeyError would show the text in quotes
+
+
+class DetachedError(WorkersError):
+    """Raised by futures of tasks that were not done when their durable executor was detached.
+
+    The tasks are still there: the next executor of the name has futures of them.
+    """
 
 
 class TaskTimeout(WorkersError, TimeoutError):

@@ -23,13 +23,14 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 from workers import start_methods
 from workers.chunks import Items, Outcome, all_of, equal, guided, in_order
 from workers.dispatch import Dispatch, end_all
+from workers.durable_dispatch import DurableDispatch
 from workers.envelope import NO_ARGUMENTS, Kind
 from workers.errors import PoolOptionError
 from workers.recycling import Recycling
 from workers.supervisor import Supervisor
 from workers.task_future import TaskFuture
 from workers.task_life import Workplace
-from workers.task_topics import TaskTopics
+from workers.task_topics import NAME, TaskTopics
 from workers.tickets import DONE, Tickets
 
 T = TypeVar("T")
@@ -62,11 +63,15 @@ class Executor(concurrent.futures.Executor):
         after the other, all futures get CrashLoopError.
     max_tasks_per_child: a worker is replaced after so many tasks, or up to a tenth fewer.
     preload: modules that the fork server imports once for all workers.
+    durable, name: tasks and results are kept on the bus, under this name, until somebody has
+        fetched them: an executor of the same name goes on where this one was killed, or detached.
+        There is one of a name at a time; it needs `bootstrap_servers`.
 
     Arguments with buffers, as NumPy arrays, are written into shared memory once and read in place:
     the task sees them read-only. Results are copied out, and may be written to.
 
-    Raises PoolOptionError, StartMethodError, NotPicklableError (of the initializer), and what
+    Raises PoolOptionError, StartMethodError, NotPicklableError (of the initializer),
+    ExecutorInUseError (of a name), and what
     starting or reaching a bus raises. Functions, arguments and results go through pickle: whoever
     may write to the bus can run code here.
     """
@@ -82,6 +87,8 @@ class Executor(concurrent.futures.Executor):
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
         preload: Sequence[str] = (),
+        durable: bool = False,
+        name: str | None = None,
     ) -> None:
         self._workers = _checked_workers(max_workers)
         _check_number("retries", retries, 0, RETRIES_MAX)
@@ -98,7 +105,9 @@ class Executor(concurrent.futures.Executor):
             (*_PRELOAD, *preload),
             Recycling(max_tasks=max_tasks_per_child),
         )
-        self._dispatch = _begin(bootstrap_servers, retries, initializer, initargs, supervised)
+        _check_name(durable, name, bootstrap_servers)
+        dispatch = _begin(bootstrap_servers, name, retries, initializer, initargs, supervised)
+        self._dispatch = dispatch
         # without a shutdown: what was submitted is done, and then all is taken down
         weakref.finalize(self, self._dispatch.shut_down, cancel=False).atexit = False
 
@@ -168,13 +177,65 @@ class Executor(concurrent.futures.Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Waits for what was submitted; after Ctrl-C only for what has begun."""
-        self.shutdown(cancel_futures=isinstance(error, KeyboardInterrupt))
+        """Waits for what was submitted; after Ctrl-C only for what has begun.
+
+        A durable executor keeps the rest then, others cancel it.
+        """
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted and isinstance(self._dispatch, DurableDispatch):
+            self.detach()
+        else:
+            self.shutdown(cancel_futures=interrupted)
 
     def __reduce__(self) -> Any:
         raise TypeError(
             "an Executor cannot be sent to another process; a task that needs one makes its own"
         )
+
+    # ------------------------------------------------------------------ durable ones
+
+    @property
+    def _durable(self) -> DurableDispatch:
+        if not isinstance(self._dispatch, DurableDispatch):
+            raise RuntimeError("this executor keeps nothing: make it with durable=True and a name")
+        return self._dispatch
+
+    def pending(self) -> list[TaskFuture[Any]]:
+        """The futures of all tasks whose results nobody has fetched, in the order of submission.
+
+        Those of programs before this one, too. A result is fetched by result() or exception(). A
+        task that was a part of a map() has a list as its result. Raises RuntimeError if this
+        executor is not durable, as the other methods below do.
+        """
+        return self._durable.pending()
+
+    def future(self, task: int) -> TaskFuture[Any]:
+        """The future of a task by its number, `TaskFuture.task`; also of one that was fetched.
+
+        That is possible for an hour. Raises UnknownTaskError.
+        """
+        return self._durable.future(task)
+
+    def forget(self, *futures: TaskFuture[Any]) -> None:
+        """Their results may be deleted at once. Raises ValueError for one that is not done."""
+        self._durable.forget(one.task for one in futures)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until all that was submitted is safe from a power loss, too.
+
+        It is safe from kills as soon as submit() has returned. Raises BusTimeoutError after so
+        many seconds.
+        """
+        self._durable.flush(timeout)
+
+    def detach(self) -> None:
+        """Ends the workers when they have done what they have in hand, and keeps all the rest.
+
+        After 30 s they are interrupted; what they had in hand is begun again by the next executor
+        of the name. Futures that are not done raise DetachedError.
+        """
+        self._durable.leave()
+        self._dispatch.join()
 
     def pids(self) -> list[int]:
         """The worker processes that are there now."""
@@ -184,6 +245,7 @@ class Executor(concurrent.futures.Executor):
 
 def _begin(
     bootstrap_servers: str | os.PathLike[str] | None,
+    name: str | None,
     retries: int,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
@@ -191,11 +253,17 @@ def _begin(
 ) -> Dispatch:
     """Makes all that an executor has, and starts its workers; or leaves nothing."""
     with ExitStack() as undo:
-        topics = TaskTopics(bootstrap_servers)
-        undo.callback(topics.close)
-        tickets = Tickets.create()
-        undo.callback(tickets.close)
-        dispatch = Dispatch(topics, tickets)
+        topics = TaskTopics(bootstrap_servers, name)
+        if name is None:
+            undo.callback(topics.close)
+            tickets = Tickets.create()
+            undo.callback(tickets.close)
+            dispatch = Dispatch(topics, tickets)
+        else:  # what there is of it stays as it is
+            tickets = Tickets.named(topics.tickets_name())
+            undo.callback(tickets.close)
+            topics.make()
+            dispatch = DurableDispatch(topics, tickets)
         undo.callback(dispatch.detach)
         workplace = Workplace(
             topics.address,
@@ -207,6 +275,7 @@ def _begin(
             retries,
             initializer,
             initargs,
+            is_durable=name is not None,
         )
         dispatch.start(
             Supervisor(
@@ -226,8 +295,22 @@ def _begin(
 def _checked_workers(max_workers: int | None) -> int:
     if max_workers is None:
         return min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+    if isinstance(max_workers, int) and max_workers < 1:
+        raise PoolOptionError(f"max_workers must be greater than 0, not {max_workers}")
     _check_number("max_workers", max_workers, 1, WORKERS_MAX)
     return max_workers
+
+
+def _check_name(durable: bool, name: str | None, address: object) -> None:
+    if durable != (name is not None) or (durable and address is None):
+        raise PoolOptionError(
+            "durable=True needs a name and bootstrap_servers, and a name needs durable=True"
+        )
+    if name is not None and not NAME.fullmatch(name):
+        raise PoolOptionError(
+            f"name {name!r} must have 1 to 100 letters, digits, '.', '-' and '_', and not begin"
+            " with a '.'"
+        )
 
 
 def _check_number(name: str, value: object, least: int, most: int | None) -> None:

@@ -61,12 +61,14 @@ class Workplace:
     retries: int
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
+    #: the topics stay for the next executor of the name
+    is_durable: bool = False
 
     def __call__(self, post: Post) -> None:
         """The life of a worker."""
         owner = os.pidfd_open(self.owner_pid)  # post has seen that it is alive
         TaskLife(self, post).run()
-        if select.select([owner], [], [], 0)[0]:
+        if not self.is_durable and select.select([owner], [], [], 0)[0]:
             self._clean_up()
         os.close(owner)
 
@@ -172,7 +174,7 @@ class TaskLife:
         times = tickets.begun(task)
         if times == DONE:
             return  # its last worker died before it could acknowledge it
-        if times > self._place.retries:
+        if times and times > self._place.retries + tickets.forgiven(task):
             self._send(seal(Kind.DIED, task, self._death(record, times)))
             tickets.done(task)
             return
