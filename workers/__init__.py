@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from workers.redriving import Redriven as Redriven
     from workers.redriving import redrive as redrive
     from workers.retry import Retry as Retry
+    from workers.scheduler import Scheduler as Scheduler
+    from workers.scheduling import Schedule as Schedule
+    from workers.scheduling import schedule as schedule
     from workers.story import Flight as Flight
     from workers.story import flight as flight
     from workers.supervisor import Supervisor as Supervisor
@@ -46,6 +49,9 @@ _WHERE = {
     "Pipeline": "workers.pipeline",
     "Pool": "workers.pool",
     "Retry": "workers.retry",
+    "Schedule": "workers.scheduling",
+    "Scheduler": "workers.scheduler",
+    "schedule": "workers.scheduling",
     "Statistics": "workers.figures",
     "Supervisor": "workers.supervisor",
     "statistics": "workers.figures",

@@ -29,6 +29,10 @@ class LimitError(WorkersError, BusConfigurationError):
     """Raised when a limit makes no sense, or its name is in use with other numbers."""
 
 
+class ScheduleError(WorkersError, BusConfigurationError):
+    """Raised when a task cannot be scheduled as asked, or a record is no scheduled task."""
+
+
 class RetryError(WorkersError, BusConfigurationError):
     """Raised when a limit or a pause of Retry makes no sense."""
 

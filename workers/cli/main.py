@@ -24,6 +24,7 @@ from workers.errors import NotPicklableError
 #: name: one line for the list of commands. Module workers.cli.NAME holds the command NAME.
 COMMANDS: Final = {
     "run": "Call a handler for each record of a topic, in worker processes.",
+    "scheduler": "Bring scheduled tasks to their topics when they are due.",
     "status": "Show all workers of this user: what they do and have done.",
     "why": "Tell what became of one record: each attempt, by whom, and how it ended.",
     "redrive": "Send dead letters again.",
