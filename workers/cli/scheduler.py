@@ -5,7 +5,7 @@ import signal
 
 import click
 
-from workers.life import LOG_FORMAT
+from workers.logs import configure
 from workers.scheduler import Scheduler
 
 
@@ -19,7 +19,7 @@ def scheduler(directory: str | None, quiet: bool) -> None:
 
     Exit codes: 0, also after a signal; 2 wrong usage.
     """
-    logging.basicConfig(level=logging.ERROR if quiet else logging.INFO, format=LOG_FORMAT)
+    configure(logging.ERROR if quiet else logging.INFO, "text")
     running = Scheduler(directory)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.stop_soon())
