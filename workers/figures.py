@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.block import Block, Task
 from workers.board import Board, living
-from workers.layout import HISTOGRAM_WORDS, Head, State, Word, bucket_top_ns
+from workers.layout import HISTOGRAM_WORDS, SLOW_MAX, Head, State, Word, bucket_top_ns
 
 _NS = 1e9
 
@@ -26,11 +26,35 @@ class TaskStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowTaskStatistics:
+    """One of the slowest tasks that were finished."""
+
+    topic: str
+    partition: int
+    offset: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """The parts of workers' lives, in sum 1: starting, in `init`, waiting for tasks, in handlers.
+
+    In a worker that runs several tasks at once, each of them counts as work.
+    """
+
+    start: float
+    init: float
+    wait: float
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatistics:
     """One worker process; counters and times are of all that had its number.
 
     `state`: starting, waiting, working, draining. `start_s`: from the start of the process until
     it was ready, without `init_s`. `p50_s`, `p99_s`: of the tasks' durations, None without tasks.
+    `slowest`: up to eight of its tasks.
     """
 
     number: int
@@ -52,6 +76,12 @@ class WorkerStatistics:
     work_s: float
     p50_s: float | None
     p99_s: float | None
+    slowest: tuple[SlowTaskStatistics, ...] = ()
+
+    @property
+    def ratios(self) -> Ratios | None:
+        """What it spent its time on; None before it was ready."""
+        return ratios(self.start_s, self.init_s, self.wait_s, self.work_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +115,33 @@ class Statistics:
     work_s: float
     p50_s: float | None
     p99_s: float | None
+    start_s: float = 0.0
+    init_s: float = 0.0
+    slowest: tuple[SlowTaskStatistics, ...] = ()
+
+    @property
+    def ratios(self) -> Ratios | None:
+        """What all workers spent their time on; None before the first one was ready."""
+        return ratios(self.start_s, self.init_s, self.wait_s, self.work_s)
+
+    @property
+    def rss_bytes(self) -> int:
+        """The resident memory of all workers."""
+        return sum(worker.rss_bytes for worker in self.workers)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        found = asdict(self)
+        found["ratios"] = None if self.ratios is None else asdict(self.ratios)
+        return found
+
+
+def ratios(start_s: float, init_s: float, wait_s: float, work_s: float) -> Ratios | None:
+    """Times as parts of their sum; None if there is none yet."""
+    whole_s = start_s + init_s + wait_s + work_s
+    if not whole_s:
+        return None
+    return Ratios(start_s / whole_s, init_s / whole_s, wait_s / whole_s, work_s / whole_s)
 
 
 def statistics() -> list[Statistics]:
@@ -116,10 +169,29 @@ def read(board: Board) -> Statistics:
         recycled=words[Head.RECYCLED],
         timeout_kills=words[Head.TIMEOUT_KILLS],
         killed_at_end=words[Head.KILLED_AT_END],
-        wait_s=sum(block[Word.WAIT_NS] for block in board.blocks) / _NS,
-        work_s=sum(block[Word.WORK_NS] for block in board.blocks) / _NS,
+        **_times(board.blocks),
         p50_s=percentile(histogram, 0.50),
         p99_s=percentile(histogram, 0.99),
+        slowest=_slowest(board.blocks, topics),
+    )
+
+
+def _times(blocks: Iterable[Block]) -> dict[str, Any]:
+    words = {
+        "start_s": Word.START_NS,
+        "init_s": Word.INIT_NS,
+        "wait_s": Word.WAIT_NS,
+        "work_s": Word.WORK_NS,
+    }
+    found = list(blocks)
+    return {name: sum(block[word] for block in found) / _NS for name, word in words.items()}
+
+
+def _slowest(blocks: Iterable[Block], topics: Sequence[str]) -> tuple[SlowTaskStatistics, ...]:
+    found = sorted((one for block in blocks for one in block.slowest()), key=lambda t: -t.took_ns)
+    return tuple(
+        SlowTaskStatistics(_name(one.topic, topics), one.partition, one.offset, one.took_ns / _NS)
+        for one in found[:SLOW_MAX]
     )
 
 
@@ -147,18 +219,20 @@ def _worker(number: int, block: Block, topics: Sequence[str], now_ns: int) -> Wo
         rss_bytes=block[Word.RSS_BYTES],
         tasks=tuple(_task(task, topics, now_ns) for task in block.tasks()),
         **_counters([block]),
-        start_s=block[Word.START_NS] / _NS,
-        init_s=block[Word.INIT_NS] / _NS,
-        wait_s=block[Word.WAIT_NS] / _NS,
-        work_s=block[Word.WORK_NS] / _NS,
+        **_times([block]),
         p50_s=percentile(histogram, 0.50),
         p99_s=percentile(histogram, 0.99),
+        slowest=_slowest([block], topics),
     )
 
 
 def _task(task: Task, topics: Sequence[str], now_ns: int) -> TaskStatistics:
-    topic = topics[task.topic] if task.topic < len(topics) else ""
-    return TaskStatistics(topic, task.partition, task.offset, (now_ns - task.since_ns) / _NS)
+    running_s = (now_ns - task.since_ns) / _NS
+    return TaskStatistics(_name(task.topic, topics), task.partition, task.offset, running_s)
+
+
+def _name(topic: int, topics: Sequence[str]) -> str:
+    return topics[topic] if topic < len(topics) else ""
 
 
 def percentile(histogram: Sequence[int], part: float) -> float | None:

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "run": "Call a handler for each record of a topic, in worker processes.",
     "scheduler": "Bring scheduled tasks to their topics when they are due.",
     "status": "Show all workers of this user: what they do and have done.",
+    "top": "Watch all workers of this user, live.",
     "why": "Tell what became of one record: each attempt, by whom, and how it ended.",
     "redrive": "Send dead letters again.",
 }

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 #: Columns of a table that does not go to a terminal: wide enough that no cell is folded.
-_PIPE_WIDTH: Final = 240
+PIPE_WIDTH: Final = 240
 
 
 def print_json(value: Any) -> None:
@@ -28,7 +28,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(name.removeprefix(">"), justify=justify)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
     Console(file=sys.stdout, width=width).print(table)
 
 

@@ -3,6 +3,7 @@
 import click
 
 from workers.cli.output import human_bytes, human_time, print_json, print_table
+from workers.cli.screen import task_of
 from workers.figures import Statistics, WorkerStatistics, statistics
 
 
@@ -46,15 +47,5 @@ def _row(worker: WorkerStatistics) -> tuple[object, ...]:
         human_time(worker.p50_s),
         human_time(worker.p99_s),
         human_bytes(worker.rss_bytes),
-        _tasks(worker),
+        task_of(worker),
     )
-
-
-def _tasks(worker: WorkerStatistics) -> str | None:
-    """The task that has run for the longest, and how many more there are."""
-    if not worker.tasks:
-        return None
-    longest = max(worker.tasks, key=lambda task: task.running_s)
-    where = f"{longest.topic}:{longest.partition}:{longest.offset}"
-    more = f" and {len(worker.tasks) - 1} more" if len(worker.tasks) > 1 else ""
-    return f"{where} for {human_time(longest.running_s)}{more}"
