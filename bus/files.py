@@ -242,10 +242,16 @@ def write_new(dir_fd: int, name: str, data: bytes) -> bool:
     with explained(_what(name, dir_fd)):
         try:
             os.link(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
-        except FileExistsError:
-            return False
-        finally:
+        except OSError as error:
             os.unlink(temporary, dir_fd=dir_fd)
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+        try:
+            os.unlink(temporary, dir_fd=dir_fd)
+        except OSError:
+            os.unlink(name, dir_fd=dir_fd)  # nobody reads a file with two names: then with none
+            raise
         os.fsync(dir_fd)
     return True
 

@@ -39,6 +39,7 @@ def mend_groups(directory: BusDirectory, highest_id: int) -> None:
     """
     groups_fd = directory.open_groups()
     try:
+        files.settle(groups_fd)  # who died over a new table left it with two names
         for file in sorted(table_files(groups_fd)):
             _Table(directory, groups_fd, file, highest_id).mend()
     finally:

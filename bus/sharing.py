@@ -132,11 +132,18 @@ class Sharing:
             os.unlink(GUESTS_SOCKET, dir_fd=self._directory.fd)
 
     def end(self) -> None:
-        """The bus is being stopped. Nobody else may enter until it is started again."""
-        if not self._ended:
-            self._ended = True
+        """The bus is being stopped. Nobody else may enter until it is started again.
+
+        A socket that cannot be removed leads nowhere, and is no reason for the bus to go on.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
             self._stop()
             if self._wanted:
                 self._wanted = False
                 mode = os.fstat(self._directory.fd).st_mode & 0o7777
                 os.fchmod(self._directory.fd, mode & ~_ENTER)
+        except OSError as error:
+            logger.error("%s; the bus stops all the same", error)
