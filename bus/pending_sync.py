@@ -4,12 +4,8 @@ The file after it keeps a temporary name until this is done: so it stays true th
 segments but the newest are complete (see bus.durable).
 """
 
-import logging
-import threading
-
 from bus.mirror import Mirror, MirrorError
-
-logger = logging.getLogger(__name__)
+from bus.tasks import Task
 
 
 class PendingSync:
@@ -20,29 +16,25 @@ class PendingSync:
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
-        self._error: MirrorError | None = None
-        self._thread = threading.Thread(target=self._run, name="bus-sync", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            logger.warning("segment %d is synced without a thread: %s", mirror.number, error)
-            self._run()
+        self._error: MirrorError | None = MirrorError("its sync ended without a word")
+        self._task = Task(self._sync, f"the sync of segment {mirror.number}")
 
-    def _run(self) -> None:
+    def _sync(self) -> None:
         try:
             self.mirror.sync()
         except MirrorError as error:
             self._error = error
+        else:  # whatever else is raised, memory that ran out say, is no promise
+            self._error = None
 
     @property
     def is_done(self) -> bool:
-        """True when `wait` will not wait."""
-        return not self._thread.is_alive()
+        """True when `wait` will not wait for a thread."""
+        return self._task.is_done or self._task.is_late
 
     def join(self) -> None:
         """Until the sync has ended, well or not."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._task.join()
 
     def wait(self) -> None:
         """Until the segment is on disk. Raises MirrorError: it never will be, by this file."""

@@ -10,11 +10,13 @@ before it sleeps. Should the bell itself get lost, the porter looks every IDLE_M
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from bus.errors import BrokerNotRunningError
+from bus.errors import BrokerNotRunningError, BusError
 from bus.native.core import Bells, Partition
 from bus.stop_request import Stop
+from bus.tasks import Task
 
 #: The longest sleep of an idle replica; then it looks whether it is needed still.
 IDLE_MS: Final = 2_000.0
@@ -77,21 +79,25 @@ class Porter:
         return lodger
 
     def serve(self, work: Sequence[Callable[[], None]], is_alone: Callable[[], bool]) -> None:
-        """Runs each of `work` in a thread of its own, and the door until all have ended."""
-        threads = [threading.Thread(target=self._run, args=(one,)) for one in work]
-        for thread in threads:
-            thread.start()
+        """Runs each of `work` in a thread of its own, and the door until all have ended.
+
+        Raises BusError if there is no thread for one of them: another process is to try it.
+        """
+        tasks = [Task(partial(self._run, one), "a replica among several") for one in work]
         while len(self._ended) < len(work) and not self._stop.requested:
             try:
                 rung = self._stop.sleep(lambda: self._bells.wait(self._slot, IDLE_MS))
             except BrokerNotRunningError as error:
                 self._dismiss(error)
                 break
+            if any(task.is_late for task in tasks):
+                raise BusError("a replica found no thread to run in")
             self.is_alone = not rung and is_alone()
             self._call()
         self._dismiss(None)
-        for thread in threads:
-            thread.join()
+        for task in tasks:
+            if not task.cancel():
+                task.join()
 
     def _run(self, work: Callable[[], None]) -> None:
         try:

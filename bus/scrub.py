@@ -14,7 +14,6 @@ whole bus; a stopped scrubber stops the scrubbing, and nothing else.
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from bus.liveness import lock_byte, unlock_byte
 from bus.native.core import Mapping, Partition, RingSlot, SegmentHeader, parse_header
 from bus.renewal import Mended, Mender, Old, header_for
 from bus.rot import Pace, Stopped, find_rot
+from bus.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Scrubber:
         self._newest = newest
         self._copy_newest = copy_newest
         self._pace = Pace(rate.bytes_per_s)
-        self._thread: threading.Thread | None = None
+        self._pass: Task | None = None
         self._due_s = time.monotonic() + rate.interval_s * FIRST_PART
         self._identity = log.seed(0)
         self._told: dict[int, str] = {}  # what cannot be mended is told once
@@ -94,22 +94,23 @@ class Scrubber:
     def tick(self) -> None:
         """Begins a pass when one is due, and it is this partition's turn."""
         now = time.monotonic()
+        self._give_up_late_pass()
         if now < self._due_s or not self._rate.bytes_per_s:
             return
-        if self._thread is not None and self._thread.is_alive():
-            self._due_s = now + min(TURN_S, self._rate.interval_s)
-            return
-        if not lock_byte(self._lock_fd, SCRUB_BYTE):
+        is_passing = self._pass is not None and not self._pass.is_done
+        if is_passing or not lock_byte(self._lock_fd, SCRUB_BYTE):
             self._due_s = now + min(TURN_S, self._rate.interval_s)
             return
         self._due_s = now + self._rate.interval_s
-        self._thread = threading.Thread(target=self._run, name="bus-scrub", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            self._thread = None
+        self._pass = Task(self._run, f"the scrub of {self._name}")
+        self._give_up_late_pass()
+
+    def _give_up_late_pass(self) -> None:
+        """One that no thread could begin with."""
+        if self._pass is not None and self._pass.is_late and self._pass.cancel():
+            self._pass = None
             unlock_byte(self._lock_fd, SCRUB_BYTE)
-            logger.warning("%s is not scrubbed for want of a thread: %s", self._name, error)
+            logger.warning("%s is not scrubbed for want of a thread", self._name)
 
     @property
     def due_ms(self) -> float:
@@ -120,8 +121,8 @@ class Scrubber:
     def close(self) -> None:
         """Ends a pass in the middle; returns when it has ended."""
         self._pace.stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._pass is not None and not self._pass.cancel():
+            self._pass.join()
 
     def _run(self) -> None:
         try:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bus import tasks
 from bus.durable import list_segments
+from bus.mirror import Mirror
 from bus.replica import Follower
 from tests.broker.hotlog import HotLog, drain
 
@@ -52,8 +54,9 @@ def copy_two_segments(hot: HotLog, follower: Follower, disk: SlowDisk) -> None:
     hot.append(b"a", b"b")
     hot.roll()
     hot.append(b"c")
-    while not disk.entered.is_set() or follower.next_offset < 3:
+    while follower.next_offset < 3:
         assert follower.step()
+    assert disk.entered.wait(20)
 
 
 def test_nothing_is_named_or_published_before_the_sync_of_what_stands_before_it(
@@ -103,3 +106,58 @@ def test_a_replica_that_dies_meanwhile_copies_the_unnamed_segment_again(
     assert hot.durable_ends() == {0: (2, True), 2: (3, False)}
     assert hot.log.high_watermark == 3
     heir.close()
+
+
+# --------------------------------------------------------------- threads that cannot be had
+
+
+def dies_at_its_start(*_: object) -> int:
+    """What CPython's does when the new thread finds no memory: nobody is told."""
+    return 0
+
+
+def test_a_sync_whose_thread_died_at_its_start_is_made_by_who_waits_for_it(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "START_S", 0.0)
+    monkeypatch.setattr("_thread.start_new_thread", dies_at_its_start)
+    hot.append(b"a")
+    hot.roll()
+    hot.append(b"b")
+    drain(follower)
+    assert hot.log.high_watermark == 2
+
+
+def test_a_sync_that_runs_out_of_memory_is_not_believed(
+    hot: HotLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = Mirror.sync, []
+
+    def sync(mirror: Mirror) -> None:
+        if not failed:
+            failed.append(mirror)
+            raise MemoryError
+        real(mirror)
+
+    monkeypatch.setattr(Mirror, "sync", sync)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    hot.append(b"a")
+    hot.roll()
+    hot.append(b"b")
+    drain(follower)
+    assert failed and hot.log.high_watermark == 2
+
+
+def test_work_is_done_once_whoever_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    task = tasks.Task(lambda: done.append(1), "a test")
+    task.join()
+    assert task.is_done and not task.is_late and not task.cancel()
+    monkeypatch.setattr("_thread.start_new_thread", dies_at_its_start)
+    monkeypatch.setattr(tasks, "START_S", 0.0)
+    dead = tasks.Task(lambda: done.append(2), "a test")
+    assert dead.is_late and not dead.is_done
+    assert dead.cancel() and not dead.is_late
+    again = tasks.Task(lambda: done.append(3), "a test")
+    again.join()
+    assert done == [1, 3]
