@@ -164,7 +164,8 @@ class Catalog:
             # It may have its name already, but the caller is told that it was not made.
             with suppress(OSError):
                 os.rename(name, unfinished, src_dir_fd=topics, dst_dir_fd=topics)
-            _remove(topics, unfinished)
+            if unfinished in os.listdir(topics):
+                _remove(topics, unfinished)
             raise
         finally:
             os.close(topics)

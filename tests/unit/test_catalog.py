@@ -1,5 +1,6 @@
 """Topics on disk: a model of them, and what a death in the middle leaves."""
 
+import errno
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from bus.errors import (
     BusError,
     CorruptSegmentError,
     InvalidPartitionsError,
+    NoSpaceError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
@@ -164,6 +166,20 @@ def test_a_creation_that_dies_at_any_step_made_the_topic_or_nothing(
 
 
 @pytest.mark.parametrize("step", range(4))
+def test_a_creation_without_an_inode_for_its_first_directory_says_so(catalog, monkeypatch):
+    """Not that the directory, which it wants to remove again, does not exist."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(NoSpaceError, match="no space left"):
+        catalog.create("t", 1, TopicConfig())
+    monkeypatch.undo()
+    assert catalog.names() == []
+    assert catalog.create("t", 1, TopicConfig()).name == "t"
+
+
 def test_a_deletion_that_dies_at_any_step_left_the_topic_or_nothing(
     catalog, directory, monkeypatch, step
 ):
