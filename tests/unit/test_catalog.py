@@ -165,7 +165,6 @@ def test_a_creation_that_dies_at_any_step_made_the_topic_or_nothing(
         assert catalog.create("t", 2, TopicConfig()).id > 0
 
 
-@pytest.mark.parametrize("step", range(4))
 def test_a_creation_without_an_inode_for_its_first_directory_says_so(catalog, monkeypatch):
     """Not that the directory, which it wants to remove again, does not exist."""
 
@@ -180,6 +179,7 @@ def test_a_creation_without_an_inode_for_its_first_directory_says_so(catalog, mo
     assert catalog.create("t", 1, TopicConfig()).name == "t"
 
 
+@pytest.mark.parametrize("step", range(4))
 def test_a_deletion_that_dies_at_any_step_left_the_topic_or_nothing(
     catalog, directory, monkeypatch, step
 ):
