@@ -25,9 +25,10 @@ from bus.directory import BusDirectory
 from bus.errors import BusError, CorruptSegmentError, DirectoryError, LockTimeoutError
 from bus.hotdir import HotDirectory
 from bus.incidents import Incident, Incidents
-from bus.kept_acks import acks_name, believed, written
+from bus.kept_acks import acks_name, believed, kept_mode, written
 from bus.native.core import AckTable, Bells
 from bus.native.tuples import Acknowledged
+from bus.share_modes import Mode, check_mode
 from bus.twofold import COPY_SUFFIX
 from bus.unfinished import new_table
 
@@ -77,12 +78,25 @@ class GroupAcks:
     def __init__(self, group: str, group_id: int) -> None:
         self.group = group
         self.group_id = group_id
+        #: None: the next member says
+        self.mode: Mode | None = None
         self.tables: dict[Partition, AckTable] = {}
         #: what was kept of tables that nobody has asked for since
         self.kept: dict[Partition, Acknowledged] = {}
         self._last: dict[Partition, Acknowledged] = {}
         self._figures: dict[Partition, dict[str, int]] = {}
         self._kept_s = 0.0
+
+    def adopt(self, partition: Partition, table: AckTable) -> None:
+        """Take over a table that a broker before this one has left.
+
+        Raises CorruptSegmentError if it is of another mode.
+        """
+        mode: Mode = "keyed" if table.keyed else "queue"
+        if self.mode not in (None, mode):
+            raise CorruptSegmentError(f"{table.path} has mode {mode!r}, its group {self.mode!r}")
+        self.mode = mode
+        self.tables[partition] = table
 
     def is_due(self) -> bool:
         """True if something was acknowledged since, and it is time to keep it."""
@@ -105,7 +119,7 @@ class GroupAcks:
                 logger.error("group %r: %s", self.group, error)
         self._figures, self._kept_s = figures, time.monotonic()
         read = {at: one for at, one in self._last.items() if at in self.tables}
-        return written(self.group, self.group_id, self.kept | read)
+        return written(self.group, self.group_id, self.mode, self.kept | read)
 
 
 class AckTables:
@@ -134,6 +148,7 @@ class AckTables:
             content = self._directory.read_truth(relative)
             if content is not None:
                 acks.kept = believed(content, group, group_id)
+                acks.mode = kept_mode(content)
         except (CorruptSegmentError, ValueError) as error:
             self._hot.incidents.note(
                 Incident.METADATA_MENDED,
@@ -152,8 +167,9 @@ class AckTables:
                 continue
             partition = int(found[2]), int(found[3])
             try:
-                table = acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
+                table = open_table(self._hot.fd, name, self._bells, -1)
                 self._verify(table, acks.group_id, partition)
+                acks.adopt(partition, table)
             except (CorruptSegmentError, DirectoryError) as error:
                 self._hot.incidents.note(
                     Incident.METADATA_MENDED,
@@ -171,29 +187,44 @@ class AckTables:
         with suppress(LockTimeoutError):  # a stopped member holds it
             table.snapshot(LOCK_TIMEOUT_MS)
 
+    def mode(self, group: str) -> Mode | None:
+        """The mode of a share group; None: it has none yet, or is no share group."""
+        acks = self._groups.get(group)
+        return None if acks is None else acks.mode
+
     def ensure(
-        self, group: str, group_id: int, partition: Partition, committed: int | None, start: int
+        self,
+        group: str,
+        group_id: int,
+        mode: Mode,
+        partition: Partition,
+        committed: int | None,
+        start: int,
     ) -> str:
         """Name of the table of a partition, made if there is none.
 
-        It begins with what was kept, or at the committed offset, or at `start`.
+        It begins with what was kept, or at the committed offset, or at `start`. Raises
+        InconsistentGroupProtocolError if the group has another mode.
         """
-        is_new = group not in self._groups
         acks = self._groups.setdefault(group, GroupAcks(group, group_id))
-        if is_new:
+        check_mode(group, acks.mode, mode)
+        if acks.mode is None:
+            acks.mode = mode
             self._write(acks)  # from now on it is a share group
         name = table_name(group_id, partition)
         if partition not in acks.tables:
             begin = _agreed(acks.kept.get(partition), committed, start)
-            self._create(name, group_id, partition, begin)
+            self._create(name, group_id, mode == "keyed", partition, begin)
             acks.tables[partition] = open_table(self._hot.fd, name, self._bells, -1)
             acks.kept.pop(partition, None)
         return name
 
-    def _create(self, name: str, group_id: int, partition: Partition, begin: Acknowledged) -> None:
+    def _create(
+        self, name: str, group_id: int, keyed: bool, partition: Partition, begin: Acknowledged
+    ) -> None:
         with new_table(self._hot.fd, name, AckTable.bytes_needed()) as fd:
             table = AckTable(fd)
-            table.begin(self._directory.bus_id, group_id, *partition, begin.base)
+            table.begin(self._directory.bus_id, group_id, *partition, begin.base, keyed)
             try:
                 table.restore(*begin)
             except (ValueError, TypeError, OverflowError) as error:
@@ -303,8 +334,10 @@ def _agreed(kept: Acknowledged | None, committed: int | None, start: int) -> Ack
         return Acknowledged(start, start, [], []) if kept is None else kept
     if kept is None or committed > kept.next:
         return Acknowledged(committed, committed, [], [])
+    base = max(kept.base, committed)
     left = [one for one in kept.left if one.offset >= committed]
-    if committed <= kept.base:
-        return Acknowledged(kept.base, kept.next, kept.done, left)
-    done = [(max(first, committed), end) for first, end in kept.done if end > committed]
-    return Acknowledged(committed, kept.next, done, left)
+    done = [(max(first, base), end) for first, end in kept.done if end > base]
+    parked = [(lane, max(offset, committed)) for lane, offset in kept.parked]
+    return Acknowledged(
+        base, kept.next, done, left, [(lane, offset) for lane, offset in parked if offset < base]
+    )

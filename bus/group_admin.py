@@ -11,6 +11,7 @@ from bus.members import Member, MemberTable
 from bus.native.core import Bells
 from bus.offset_entries import NO_OFFSET
 from bus.offsets import OffsetTable
+from bus.share_modes import Mode
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class GroupDescription:
     group_id: int
     state: str
     generation: int
+    mode: Mode | None
     members: tuple[MemberDescription, ...]
 
 
@@ -57,6 +59,7 @@ def _described(members: MemberTable, group: str, state: str) -> GroupDescription
         group_id=members.group_id,
         state=state,
         generation=members.generation,
+        mode=members.mode,
         members=tuple(_describe(members, member) for member in members.members()),
     )
 

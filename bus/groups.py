@@ -48,6 +48,7 @@ from bus.offsets import (
     read_offsets_header,
     replace_offsets_file,
 )
+from bus.share_modes import Mode
 from bus.syncer import Syncer
 from bus.unfinished import remove_unfinished
 
@@ -137,7 +138,7 @@ class Groups:
         group = self._groups[name] = OpenGroup(group_id, name, members, offsets)
         self.acks.open(name, group_id)
         if name in self.acks:
-            members.mark_shared()
+            members.mark_shared(self.acks.mode(name))
         return group
 
     def _attach(self, group_id: int, name: str) -> MemberTable:
@@ -203,12 +204,12 @@ class Groups:
         finally:
             os.close(groups_fd)
 
-    def share(self, name: str, partition: Partition, start: int) -> str:
+    def share(self, name: str, mode: Mode, partition: Partition, start: int) -> str:
         """Name of the ack table of one partition for a share group, made if there is none."""
         group = self.get(name)
         known = group.offsets.get([partition])[partition]
         committed = None if known is None else known.offset
-        return self.acks.ensure(name, group.id, partition, committed, start)
+        return self.acks.ensure(name, group.id, mode, partition, committed, start)
 
     def forget_shares(
         self, name: str, partitions: Iterable[Partition], is_dead: Callable[[int, int], bool]

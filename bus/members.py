@@ -54,6 +54,7 @@ from bus.liveness import Death
 from bus.members_file import BYTES, MAGIC, VERSION, members_file_name
 from bus.native.core import LAYOUT, Hold, Table
 from bus.owners import OwnerTable
+from bus.share_modes import SHARE_FLAGS, Mode, flagged_mode
 
 #: members of one group, and topics of one member
 MEMBERS_MAX = LAYOUT["BUS_GROUP_MEMBERS"]
@@ -77,7 +78,6 @@ _GENERATION = LAYOUT["bus_members.generation"]
 _PLANNED = LAYOUT["bus_members.planned"]
 _FLAGS = LAYOUT["bus_members.flags"]
 _DELETED = 1
-_SHARED = 2
 _MEMBERS = LAYOUT["bus_members.members"]
 _MEMBER = Fields(
     "bus_member",
@@ -218,7 +218,12 @@ class MemberTable:
     @property
     def shared(self) -> bool:
         """True if this is a share group: its members have ack tables, and own no partitions."""
-        return bool(self._table.load32_acquire(_FLAGS) & _SHARED)
+        return bool(self._table.load32_acquire(_FLAGS) & SHARE_FLAGS[None])
+
+    @property
+    def mode(self) -> Mode | None:
+        """Of a share group; None: its next member says."""
+        return flagged_mode(self._table.load32_acquire(_FLAGS))
 
     @property
     def deleted(self) -> bool:
@@ -330,9 +335,9 @@ class MemberTable:
         at = _MEMBERS + slot * _MEMBER.size + _MEMBER.offsets["seen"]
         self._table.store_release(at, generation)
 
-    def mark_shared(self) -> None:
-        """From now on this is a share group."""
-        self._table.store32_release(_FLAGS, self._table.load32_acquire(_FLAGS) | _SHARED)
+    def mark_shared(self, mode: Mode | None) -> None:
+        """From now on this is a share group, of that mode if it is known."""
+        self._table.store32_release(_FLAGS, self._table.load32_acquire(_FLAGS) | SHARE_FLAGS[mode])
 
     def mark_deleted(self) -> None:
         """Let nobody join or commit any more: the group, or this table of it, is over."""
@@ -368,8 +373,9 @@ class MemberTable:
         }
         for field, (code, value) in values.items():
             struct.pack_into("<" + code, self._table.view, at + _MEMBER.offsets[field], value)
-        name = _cut_utf8(member.client_id, _CLIENT_ID_BYTES).ljust(_CLIENT_ID_BYTES, b"\0")
-        self._table.view[at + _CLIENT_ID_AT : at + _CLIENT_ID_AT + _CLIENT_ID_BYTES] = name
+        cut = member.client_id.encode()[:_CLIENT_ID_BYTES].decode(errors="ignore")
+        name_at = at + _CLIENT_ID_AT
+        self._table.view[name_at:][:_CLIENT_ID_BYTES] = cut.encode().ljust(_CLIENT_ID_BYTES, b"\0")
         self.subscribe(member.slot, member.topics)
         self._table.store32_release(at, member.client + 1)
 
@@ -392,7 +398,3 @@ class MemberTable:
             self.remove(member.slot)
             self._note(Incident.MEMBER_REMOVED, f"member {member.name}, pid {member.pid}, is dead")
         return len(dead)
-
-
-def _cut_utf8(text: str, size: int) -> bytes:
-    return text.encode()[:size].decode(errors="ignore").encode()

@@ -29,6 +29,7 @@ from bus.keeper import Keeper
 from bus.liveness import death_probe
 from bus.open_partition import OpenPartition
 from bus.registry import Registry
+from bus.share_modes import named_mode
 from bus.status import Status
 
 #: In a request for a new topic: as many partitions as the broker gives by default.
@@ -273,15 +274,19 @@ class Operations:
         lag_watch.group_changed(self._inventory, name)
         return {}
 
-    def _share(self, *, group: str, topic: str, partition: int, start: int) -> dict[str, Any]:
+    def _share(
+        self, *, group: str, topic: str, partition: int, start: int, mode: str = "queue"
+    ) -> dict[str, Any]:
         """The ack table of a partition for a share group; a new one begins at `start` at best."""
         found = self._inventory.catalog.get(check_topic_name(topic))
         self._inventory.partition(found.name, partition)  # raises if there is none
-        return {"table": self._groups.share(group, (found.id, partition), start)}
+        return {"table": self._groups.share(group, named_mode(mode), (found.id, partition), start)}
 
     def _shares(self, *, name: str) -> dict[str, Any]:
         """What the ack tables of a group say, by topic id and partition."""
-        return {"tables": self._groups.acks.described(self._groups.get(name).name)}
+        acks = self._groups.acks
+        found = self._groups.get(name).name
+        return {"tables": acks.described(found), "mode": acks.mode(found)}
 
     def _forget_shares(self, *, name: str, partitions: list[list[int]]) -> dict[str, Any]:
         """The offsets of an empty share group are to be set anew for partitions of topic ids."""

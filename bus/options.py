@@ -10,6 +10,7 @@ from bus.group_ids import check_group_id
 from bus.partitioner import partitioner_of
 from bus.serializers import choice
 from bus.serializers.choice import DeserializerOption, SerializerOption
+from bus.share_modes import MODES, Mode
 
 Acks = Literal[0, 1, "all", -1]
 OffsetReset = Literal["latest", "earliest", "none"]
@@ -140,6 +141,7 @@ class ShareOptions(_Options):
     """See ShareConsumer."""
 
     group_id: str
+    mode: Mode = "queue"
     client_id: str | None = None
     key_deserializer: DeserializerOption = None
     value_deserializer: DeserializerOption = None
@@ -153,6 +155,7 @@ class ShareOptions(_Options):
 
     def __post_init__(self) -> None:
         check_group_id(self.group_id)
+        _one_of("mode", self.mode, MODES)
         _one_of("auto_offset_reset", self.auto_offset_reset, ("earliest", "latest"))
         _one_of("read_until", self.read_until, ("written", "durable"))
         choice.key_deserializer(self.key_deserializer)

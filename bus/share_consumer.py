@@ -21,6 +21,7 @@ from bus.native.core import ConsumerRecord, ShareCore, not_held
 from bus.options import ReadUntil, ShareOptions
 from bus.serializers.choice import DeserializerOption
 from bus.share_fetcher import ShareFetcher, ShareReader
+from bus.share_modes import Mode
 from bus.structs import TopicPartition
 
 Cause = Literal["failure", "timeout", "crash", "oom"]
@@ -51,6 +52,11 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
     topics: names of the topics that it works on. Any number of members may work on one partition.
     bootstrap_servers: directory of the bus; None is $BUS_DIR or the user's own bus.
     group_id: members with the same one share the records.
+    mode: "queue", in which records are worked on in no particular order, or "keyed": those with the
+        same key one after the other, in the order of the log, also if they come again; a record is
+        not given to anybody before the one before it is acknowledged or rejected. Records of
+        different keys, and those without a key, do not wait for each other (but keys that share one
+        of 4,096 lanes do). All members have the same mode; it is kept with the group.
     key_deserializer, value_deserializer: functions of bytes, or formats (see bus.serializers),
         called when key or value is asked for.
     auto_offset_reset: where a new group begins: "earliest" (unlike a Consumer: work that was sent
@@ -63,8 +69,9 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
     autostart: start a broker if none runs there.
 
     Raises BusConfigurationError or TypeError for a bad option, InconsistentGroupProtocolError if
-    Consumers are in the group, BrokerNotRunningError, UnknownTopicOrPartitionError. To be used by
-    one thread at a time, but for ack() and the like, which any thread may call.
+    Consumers are in the group or it has another mode, BrokerNotRunningError,
+    UnknownTopicOrPartitionError. To be used by one thread at a time, but for ack() and the like,
+    which any thread may call.
     """
 
     _options: ShareOptions
@@ -74,6 +81,7 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
         *topics: str,
         bootstrap_servers: Address = None,
         group_id: str,
+        mode: Mode = "queue",
         client_id: str | None = None,
         key_deserializer: DeserializerOption = None,
         value_deserializer: DeserializerOption = None,
@@ -161,7 +169,8 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
     ) -> Records:
         """Claims records that are there, or that come within timeout_ms; at most max_records.
 
-        Returned ones come first, then new ones in the order of their offsets. Each is this
+        Returned ones come first, then new ones in the order of their offsets; in keyed mode never
+        two of one key. Each is this
         member's alone until it says otherwise, or dies; then they come again at once, and a crash
         is counted. With `prefetch` they are only reserved until start(): a death before it counts
         nothing. Raises CorruptRecordError for a record that nobody can read: that one is given up.

@@ -70,7 +70,7 @@ class ShareFetcher(Fetching[ShareReader]):
         super().__init__(client)  # resume_at stays empty: the ack tables say what is to be read
         self._options = options
         self._positions = Positions(client)
-        self._session = ShareSession(client, options.group_id)
+        self._session = ShareSession(client, options.group_id, options.mode)
         self._topics: frozenset[int] = frozenset()
         self._commit_due = time.monotonic() + COMMIT_S
         self._reap_due = 0.0

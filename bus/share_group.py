@@ -21,6 +21,7 @@ from bus.incidents import Incidents
 from bus.members import SHARE, MemberId, MemberTable
 from bus.native.core import AckTable
 from bus.newcomer import checked_topics, newcomer
+from bus.share_modes import Mode, check_mode
 
 #: how long a look at a table of a dead member waits for its mutex, in milliseconds
 REAP_MS: Final = 50.0
@@ -29,9 +30,10 @@ REAP_MS: Final = 50.0
 class ShareSession:
     """One ShareConsumer in one group."""
 
-    def __init__(self, client: Client, group: str) -> None:
+    def __init__(self, client: Client, group: str, mode: Mode) -> None:
         """The group is made if there is none. Raises what a call to the broker raises."""
         self.group = group
+        self._mode = mode
         self._client = client
         self._me: MemberId | None = None
         self._pid = os.getpid()
@@ -47,8 +49,8 @@ class ShareSession:
     def join(self, topic_ids: Iterable[int]) -> None:
         """Become a member, or change the topics.
 
-        Raises InconsistentGroupProtocolError if Consumers are in the group, BusConfigurationError
-        beyond 224 topics, BusError if the group is full.
+        Raises InconsistentGroupProtocolError if Consumers are in the group or its mode is another,
+        BusConfigurationError beyond 224 topics, BusError if the group is full.
         """
         topics = checked_topics(topic_ids)
         with self._members.locked():
@@ -69,8 +71,9 @@ class ShareSession:
                 f"group {self.group!r} has Consumers in it: {names}; a share group has only"
                 " ShareConsumers: end them, or use another group_id"
             )
+        check_mode(self.group, self._members.mode, self._mode)
         member = newcomer(self._tables, self.group, SHARE, topics)
-        self._members.mark_shared()
+        self._members.mark_shared(self._mode)
         self._me = member.id
         self._members.admit(member)
 
@@ -94,7 +97,12 @@ class ShareSession:
     def open_acks(self, topic: str, number: int, start: int) -> AckTable:
         """The ack table of a partition; a new one begins at the committed offset, or at `start`."""
         answer = self._client.call(
-            "share", group=self.group, topic=topic, partition=number, start=start
+            "share",
+            group=self.group,
+            topic=topic,
+            partition=number,
+            start=start,
+            mode=self._mode,
         )
         bells, slot = self._client.bells, self._client.slot.slot
         return open_table(self._client.hot_fd, str(answer["table"]), bells, slot)

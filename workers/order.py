@@ -3,6 +3,7 @@
 import os
 import random
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import bus
 from workers.attempts import Recorder
@@ -16,6 +17,10 @@ from workers.limits import Limit
 from workers.logs import LogFormat
 from workers.post import Post
 from workers.retry import Retry
+
+#: in which order records are worked on, see bus.ShareConsumer
+Mode = Literal["queue", "keyed"]
+MODES: Final[tuple[Mode, ...]] = ("queue", "keyed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class Order:
     log_format: LogFormat = "text"
     #: whether attempts are recorded
     flight: bool = False
+    mode: Mode = "queue"
 
     def gate(self) -> Gate | None:
         """What keeps the limits, for one process; None if there are none. Raises LimitError."""
@@ -51,6 +57,8 @@ class Order:
     def __post_init__(self) -> None:
         """Raises PoolOptionError for what cannot be."""
         concurrency, timeout_s = self.concurrency, self.timeout_s
+        if self.mode not in MODES:
+            raise PoolOptionError(f"mode must be one of {list(MODES)}, not {self.mode!r}")
         if not 1 <= concurrency <= SLOTS_MAX:
             raise PoolOptionError(f"concurrency must be from 1 to {SLOTS_MAX}, not {concurrency!r}")
         if concurrency > 1 and not self.handler.is_async:
@@ -69,6 +77,7 @@ class Order:
             *self.topics,
             bootstrap_servers=self.address,
             group_id=self.group,
+            mode=self.mode,
             client_id=f"worker-{number}",
         )
 

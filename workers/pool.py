@@ -30,7 +30,7 @@ from workers.life import life_of
 from workers.limits import Limit
 from workers.logs import LogFormat
 from workers.observer import Observer
-from workers.order import Order
+from workers.order import Mode, Order
 from workers.recycling import Recycling
 from workers.retry import Retry
 from workers.start_methods import FORKSERVER
@@ -50,6 +50,8 @@ class Pool:
         to `concurrency` records at once in each worker.
     processes: how many workers; None is one for each CPU that this process may use.
     group_id: pools with the same one share the records of the topic; None is the handler's name.
+    mode: "queue", or "keyed": records of one key are worked on one after the other, in the order of
+        the log, also if they are tried again; those of other keys do not wait for them.
     bootstrap_servers: directory of the bus; None is $BUS_DIR or the user's own bus.
     retry: limits and pauses, see `Retry`.
     dead_letter: records that are given up go to the topic `dlq.TOPIC.GROUP`; else they are logged.
@@ -75,6 +77,8 @@ class Pool:
     Raises BusConfigurationError (or one of its kinds) and NotPicklableError for what cannot be.
     """
 
+    _gate: Gate | None = None
+
     def __init__(
         self,
         topic: str | Sequence[str],
@@ -82,6 +86,7 @@ class Pool:
         *,
         processes: int | None = None,
         group_id: str | None = None,
+        mode: Mode = "queue",
         bootstrap_servers: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
         dead_letter: bool = True,
@@ -101,12 +106,12 @@ class Pool:
         limits: Sequence[Limit] = (),
         flight_record: bool | Literal["memory", "durable"] = False,
     ) -> None:
-        called = Handler(handler, init, exit)
         self._order = Order(
+            handler=(called := Handler(handler, init, exit)),
             address=address_of(bootstrap_servers),
             topics=(topic,) if isinstance(topic, str) else tuple(topic),
             group=group_id or called.name.replace(":", "."),
-            handler=called,
+            mode=mode,
             retry=retry or Retry(),
             dead_letter=dead_letter,
             timeout_s=timeout_s,
@@ -121,7 +126,6 @@ class Pool:
         self._supervisor = self._staffed(
             processes, start_method, preload, recycling, drain_timeout_s, self._flight or observer
         )
-        self._gate: Gate | None = None
 
     def _staffed(
         self,
@@ -155,6 +159,7 @@ class Pool:
             "kind": "pool",
             "topics": list(order.topics),
             "group": order.group,
+            "mode": order.mode,
             "handler": order.handler.name,
             "bus": order.address,
             "concurrency": order.concurrency,

@@ -53,7 +53,8 @@ class GroupAdmin(Handle):
     def describe_groups(self, group_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Each group's state, generation and members with the partitions they own.
 
-        Raises GroupIdNotFoundError.
+        "mode" is that of a share group, "queue" or "keyed"; None if it is none. Raises
+        GroupIdNotFoundError.
         """
         names = self._topic_names()
         described = {}
@@ -65,9 +66,10 @@ class GroupAdmin(Handle):
         """How far a share group is in each partition that somebody has worked on since the start.
 
         low: all below are done. next: from there on, nobody has been given one. in_flight, ready
-        (came back), delayed, overtaken (older than the window of 65,536): records now. done, dead,
-        returned, reaped: how often that was said since. Empty if it is no share group. Raises
-        GroupIdNotFoundError.
+        (came back), delayed, waiting (for an older one of their key), overtaken (older than the
+        window of 65,536): records now. parked: lanes whose records wait in the log alone, see
+        docs/design.md. done, dead, returned, reaped: how often that was said since. Empty if it is
+        no share group. Raises GroupIdNotFoundError.
         """
         names = self._topic_names()
         tables = self._client.call("shares", name=group_id)["tables"]
@@ -217,9 +219,10 @@ def _as_group(group: GroupDescription, names: Mapping[int, str]) -> dict[str, An
     return {
         "group_id": group.group,
         "group_state": group.state,
-        "protocol_type": "consumer",
+        "protocol_type": "share" if group.mode else "consumer",
         "protocol_data": group.members[0].strategy if group.members else "",
         "generation": group.generation,
+        "mode": group.mode,
         "members": [_as_member(member, names) for member in group.members],
     }
 

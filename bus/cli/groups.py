@@ -13,7 +13,7 @@ from bus.structs import TopicPartition
 #: by whether a group that counts holds producers up; None: it does not count
 _PRODUCERS: Final = {None: None, False: "limited", True: "held up"}
 #: of a partition of a share group
-_FIGURES = ("low", "next", "in_flight", "ready", "delayed", "overtaken", "dead")
+_FIGURES = ("low", "next", "in_flight", "ready", "delayed", "waiting", "overtaken", "dead")
 
 
 @click.group()
@@ -51,14 +51,16 @@ def describe(group: str, directory: str | None, as_json: bool) -> None:
     """Show the members of GROUP, what each one owns, and how far it lags behind.
 
     Of a share group also, per partition: how far all is done and given out, and how many records
-    are in somebody's hands, came back, are delayed, were overtaken, and were rejected.
+    are in somebody's hands, came back, are delayed, wait for an older one of their key, were
+    overtaken, and were rejected.
     """
     with Admin(directory) as admin:
         found = describe_lag(admin, group)
     if as_json:
         print_json(found)
         return
-    click.echo(f"{group}: {found['state']}, generation {found['generation']}")
+    mode = f", mode {found['mode']}" if found["mode"] else ""
+    click.echo(f"{group}: {found['state']}, generation {found['generation']}{mode}")
     print_table(
         ("topic", ">partition", ">committed", ">log end", ">lag", "producers", "owner"),
         [
@@ -131,6 +133,7 @@ def describe_lag(admin: Admin, group: str) -> dict[str, Any]:
         "group": group,
         "state": described["group_state"],
         "generation": described["generation"],
+        "mode": described["mode"],
         "partitions": rows,
         "shares": [
             {"topic": partition.topic, "partition": partition.partition, **figures}

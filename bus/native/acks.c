@@ -20,7 +20,7 @@ static uint64_t lowest(const bus_acks *acks) {
         left--;
         if (ack->offset < low) low = ack->offset;
     }
-    return low;
+    return bus_acks_keyed(acks) ? bus_lanes_lowest(acks, low) : low;
 }
 
 void bus_acks_advance(bus_acks *acks) {
@@ -46,9 +46,14 @@ bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset) {
     return NULL;
 }
 
-/* Moves the oldest record of a full ring out of the way: 0 if there is no room for it. */
-static int overtake(bus_acks *acks) {
+/* Moves the oldest record out of the way. */
+int bus_acks_overtake(bus_acks *acks) {
     bus_ack *ack = &acks->ring[acks->base & MASK];
+    if (bus_ack_state_of(ack) == BUS_ACK_WAITING && bus_ack_lane(ack) && bus_acks_keyed(acks)) {
+        bus_lane_park(acks, ack);
+        bus_acks_advance(acks);
+        return 1;
+    }
     if (acks->overtaken_count >= BUS_ACK_OVERTAKEN) return 0;
     for (uint64_t i = 0; i < BUS_ACK_OVERTAKEN; i++) {
         bus_ack *room = &acks->overtaken[i];
@@ -69,20 +74,6 @@ static int overtake(bus_acks *acks) {
 }
 
 /* -------------------------------------------------------------------------- coming back */
-
-static void come_back(bus_acks *acks, bus_ack *ack) {
-    put(ack, BUS_ACK_READY, 0);
-    set(&acks->ready, acks->ready + 1);
-    if (in_ring(acks, ack)) set_bit(acks->ready_bits, slot_of(acks, ack));
-}
-
-static void delay(bus_acks *acks, bus_ack *ack, int64_t due_ns) {
-    ack->due_ns = due_ns;
-    put(ack, BUS_ACK_DELAYED, 0);
-    acks->delayed++;
-    if (in_ring(acks, ack)) set_bit(acks->delayed_bits, slot_of(acks, ack));
-    if (due_ns < acks->next_due_ns) set_due(acks, due_ns);
-}
 
 static void look_at_delayed(bus_acks *acks, bus_ack *ack, int64_t now_ns, int64_t *next_ns) {
     if (bus_ack_state_of(ack) != BUS_ACK_DELAYED) return;
@@ -177,9 +168,9 @@ static uint64_t claim_fresh(bus_acks *acks, const taker *to, uint64_t end, uint6
                             uint64_t *offsets) {
     uint64_t found = 0;
     while (found < most && acks->next < end) {
-        if (acks->next - acks->base == BUS_ACK_WINDOW && !overtake(acks)) break;
+        if (acks->next - acks->base == BUS_ACK_WINDOW && !bus_acks_overtake(acks)) break;
         bus_ack *ack = &acks->ring[acks->next & MASK];
-        put(ack, BUS_ACK_NONE, 0);
+        bus_store_release(&ack->word, BUS_ACK_NONE); /* and without the lane of another record */
         ack->offset = acks->next;
         memset(ack->counts, 0, sizeof ack->counts);
         give(acks, ack, to);
@@ -222,6 +213,7 @@ uint64_t bus_acks_claim(bus_acks *acks, int client, enum bus_ack_state state, ui
 /* -------------------------------------------------------------------- what became of them */
 
 static void finish(bus_acks *acks, bus_ack *ack, uint64_t offset, enum bus_ack_state state) {
+    uint16_t lane = bus_ack_lane(ack);
     if (in_ring(acks, ack)) {
         put(ack, state, 0);
     } else {
@@ -230,6 +222,7 @@ static void finish(bus_acks *acks, bus_ack *ack, uint64_t offset, enum bus_ack_s
     }
     if (state == BUS_ACK_DONE) acks->done++;
     else acks->dead++;
+    if (lane && bus_acks_keyed(acks)) bus_lane_go_on(acks, lane);
     if (offset == acks->base || offset == acks->low) bus_acks_advance(acks);
 }
 
@@ -252,7 +245,7 @@ int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_st
     acks->returned++;
     int begun = cause != BUS_ACK_DELIVERIES || bus_ack_state_of(ack) == BUS_ACK_RUNNING;
     if (cause != BUS_ACK_DELIVERIES) count(ack, cause);
-    if (state == BUS_ACK_DELAYED) delay(acks, ack, due_ns);
+    if (state == BUS_ACK_DELAYED) put_off(acks, ack, due_ns);
     else come_back(acks, ack);
     if (!begun) uncount(ack); /* behind the word: a death in between leaves one too many */
     return 1;
@@ -261,14 +254,15 @@ int bus_acks_settle(bus_acks *acks, int client, uint64_t offset, enum bus_ack_st
 void bus_acks_jump(bus_acks *acks, uint64_t to) {
     if (to <= acks->next) return;
     if (to - acks->next <= BUS_ACK_WINDOW) {
-        while (acks->next < to && (acks->next - acks->base < BUS_ACK_WINDOW || overtake(acks))) {
+        while (acks->next < to &&
+               (acks->next - acks->base < BUS_ACK_WINDOW || bus_acks_overtake(acks))) {
             bus_ack *ack = &acks->ring[acks->next & MASK];
             ack->offset = acks->next;
-            put(ack, BUS_ACK_DONE, 0);
+            bus_store_release(&ack->word, BUS_ACK_DONE);
             bus_store_release(&acks->next, acks->next + 1);
         }
     } else {
-        while (acks->base < acks->next && overtake(acks)) {}
+        while (acks->base < acks->next && bus_acks_overtake(acks)) {}
         if (acks->base < acks->next) return; /* the next claim meets the gap again */
         bus_store_release(&acks->base, to); /* first: a base above `next` tells of a death here */
         bus_store_release(&acks->next, to);
@@ -310,10 +304,20 @@ uint64_t bus_acks_take_back(bus_acks *acks, int client, int died) {
     return taken;
 }
 
+/* Whether one more record fits. */
+static int has_room(const bus_acks *acks, uint64_t next) {
+    uint64_t base = bus_load_relaxed(&acks->base);
+    return next - base < BUS_ACK_WINDOW ||
+           bus_load32_relaxed(&acks->overtaken_count) < BUS_ACK_OVERTAKEN ||
+           bus_ack_state_of(&acks->ring[base & MASK]) == BUS_ACK_WAITING;
+}
+
 int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns) {
     if (bus_load32_relaxed(&acks->ready)) return 1;
     if (now_ns >= (int64_t)bus_load_relaxed((const uint64_t *)&acks->next_due_ns)) return 1;
+    if (bus_load32_relaxed(&acks->lanes_ready) &&
+        bus_load32_relaxed(&acks->overtaken_count) < BUS_ACK_OVERTAKEN)
+        return 1;
     uint64_t next = bus_load_relaxed(&acks->next);
-    return next < end && (next - bus_load_relaxed(&acks->base) < BUS_ACK_WINDOW ||
-                          bus_load32_relaxed(&acks->overtaken_count) < BUS_ACK_OVERTAKEN);
+    return next < end && has_room(acks, next);
 }

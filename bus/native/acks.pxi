@@ -3,10 +3,11 @@ from bus.native.tuples import Acknowledged, Claimed
 
 cdef extern from "acks.h" nogil:
     enum:
-        BUS_ACK_WINDOW, BUS_ACK_OVERTAKEN, BUS_ACK_DELETED, BUS_ACK_COUNTS
+        BUS_ACK_WINDOW, BUS_ACK_OVERTAKEN, BUS_ACK_LANES, BUS_ACK_DELETED, BUS_ACK_KEYED
+        BUS_ACK_COUNTS, BUS_LANE_GAP
     cdef enum bus_ack_state:
         BUS_ACK_NONE, BUS_ACK_READY, BUS_ACK_CLAIMED, BUS_ACK_RUNNING, BUS_ACK_DELAYED
-        BUS_ACK_DONE, BUS_ACK_DEAD
+        BUS_ACK_DONE, BUS_ACK_DEAD, BUS_ACK_WAITING, BUS_ACK_KEPT
     cdef enum bus_ack_count:
         BUS_ACK_DELIVERIES, BUS_ACK_FAILURE, BUS_ACK_TIMEOUT, BUS_ACK_CRASH, BUS_ACK_OOM
     const uint64_t BUS_MAGIC_ACKS
@@ -16,6 +17,8 @@ cdef extern from "acks.h" nogil:
         uint64_t word
         int64_t due_ns
         uint8_t counts[8]
+    ctypedef struct bus_lane:
+        uint64_t parked
     ctypedef struct bus_claimant:
         uint64_t generation
         uint32_t held
@@ -44,10 +47,14 @@ cdef extern from "acks.h" nogil:
         uint64_t reaped
         uint64_t stolen
         uint32_t unbegun
+        uint32_t waiting
+        uint32_t lanes_ready
+        uint64_t kept
         bus_sleepers sleepers
         bus_claimant claimants[1024]
         bus_ack overtaken[4096]
         bus_ack ring[65536]
+        bus_lane lanes[4096]
     int bus_acks_sound(const bus_acks *acks)
     void bus_acks_begin(bus_acks *acks, uint64_t offset)
     void bus_acks_mend(bus_acks *acks)
@@ -59,9 +66,15 @@ cdef extern from "acks.h" nogil:
     uint64_t bus_acks_take_back(bus_acks *acks, int client, int died)
     bus_ack *bus_acks_find(bus_acks *acks, uint64_t offset)
     int bus_acks_has_more(const bus_acks *acks, uint64_t end, int64_t now_ns)
+    uint16_t bus_lane_of(const void *key, uint64_t bytes)
+    uint64_t bus_acks_admit(bus_acks *acks, uint64_t start, const uint16_t *lanes, uint64_t count)
+    uint16_t bus_acks_parked(const bus_acks *acks, uint16_t start, uint64_t *begin, uint64_t *to)
+    int bus_acks_unpark(bus_acks *acks, uint16_t lane, uint64_t begin, uint64_t offset, int is_one)
     uint64_t bus_acks_low(const bus_acks *acks)
     bus_ack_state bus_ack_state_of(const bus_ack *ack)
     uint32_t bus_ack_owner(const bus_ack *ack)
+    uint16_t bus_ack_lane(const bus_ack *ack)
+    int bus_acks_keyed(const bus_acks *acks)
 
 #: How long somebody waits for another process in the table: a claim takes about a microsecond.
 cdef int64_t ACKS_TIMEOUT_NS = 10_000_000_000
@@ -88,7 +101,7 @@ cdef class AckTable(Table):
         return sizeof(bus_acks)
 
     def begin(self, uint64_t bus_id, uint64_t group_id, uint64_t topic_id, uint32_t partition,
-              uint64_t offset):
+              uint64_t offset, bint keyed=False):
         """Fills in a new file, of zeros, that nobody else can see yet: all below is done."""
         self.create_mutex()
         self.acks.version = BUS_LAYOUT_VERSION
@@ -97,6 +110,7 @@ cdef class AckTable(Table):
         self.acks.group_id = group_id
         self.acks.topic_id = topic_id
         self.acks.partition = partition
+        self.acks.flags = BUS_ACK_KEYED if keyed else 0
         bus_acks_begin(self.acks, offset)
         self.acks.magic = BUS_MAGIC_ACKS
 
@@ -104,6 +118,11 @@ cdef class AckTable(Table):
     def identity(self):
         """(bus id, group id, topic id, partition)."""
         return (self.acks.bus_id, self.acks.group_id, self.acks.topic_id, self.acks.partition)
+
+    @property
+    def keyed(self):
+        """Whether records of one key are worked on one after the other."""
+        return bool(bus_acks_keyed(self.acks))
 
     # ---- the mutex
 
@@ -186,14 +205,42 @@ cdef class AckTable(Table):
         self.give()
         return found
 
+    cdef Py_ssize_t claim_keyed(self, const uint16_t *lanes, uint64_t start, uint64_t known,
+                                Py_ssize_t most, bint running, uint64_t *offsets) except -1:
+        """As claim, of a keyed group: the lanes of `known` records from `start` on are those."""
+        cdef Py_ssize_t found
+        self.take(ACKS_TIMEOUT_NS)
+        if <Py_ssize_t>self.acks.ready < most and start <= self.acks.next:
+            bus_acks_admit(self.acks, start, lanes, known)
+        found = bus_acks_claim(self.acks, self.client,
+                               BUS_ACK_RUNNING if running else BUS_ACK_CLAIMED, 0, most,
+                               bus_now_ns(), offsets)
+        self.give()
+        return found
+
+    cdef uint16_t parked(self, uint16_t near, uint64_t *start, uint64_t *to) except? 0:
+        cdef uint16_t lane
+        self.take(ACKS_TIMEOUT_NS)
+        lane = bus_acks_parked(self.acks, near, start, to)
+        self.give()
+        return lane
+
+    cdef int unpark(self, uint16_t lane, uint64_t start, uint64_t offset, bint is_one) except -1:
+        self.take(ACKS_TIMEOUT_NS)
+        bus_acks_unpark(self.acks, lane, start, offset, is_one)
+        self.give()
+        return 0
+
     cdef bint settle(self, uint64_t offset, bus_ack_state state, bus_ack_count cause,
                      int64_t due_ns) except -1:
         """False if this client does not have that record."""
-        cdef bint known
+        cdef bint known, more
         self.take(ACKS_TIMEOUT_NS)
         known = bus_acks_settle(self.acks, self.client, offset, state, cause, due_ns)
+        more = self.acks.ready or self.acks.lanes_ready
         self.give()
-        if state == BUS_ACK_READY or state == BUS_ACK_DELAYED:
+        if state == BUS_ACK_READY or state == BUS_ACK_DELAYED or (
+                more and bus_acks_keyed(self.acks)): # the next one of its lane has its turn
             self.wake()
         return known
 
@@ -248,7 +295,16 @@ cdef class AckTable(Table):
                 "overtaken": self.acks.overtaken_count, "done": self.acks.done,
                 "dead": self.acks.dead, "returned": self.acks.returned,
                 "reaped": self.acks.reaped, "stolen": self.acks.stolen,
-                "reserved": self.acks.unbegun}
+                "reserved": self.acks.unbegun, "waiting": self.acks.waiting,
+                "parked": self.parked_lanes()}
+
+    cdef int parked_lanes(self) noexcept:
+        """Lanes of which some records wait in the log alone."""
+        cdef int i, found = 0
+        if bus_acks_keyed(self.acks):
+            for i in range(BUS_ACK_LANES):
+                found += 0 < bus_load_relaxed(&self.acks.lanes[i].parked) <= self.acks.base
+        return found
 
     # ---- the broker's part
 
@@ -268,15 +324,16 @@ cdef class AckTable(Table):
     def mark_deleted(self, wait_ms):
         """Nobody claims or acknowledges any more."""
         self.take(<int64_t>(wait_ms * MS))
-        bus_store32_release(&self.acks.flags, BUS_ACK_DELETED)
+        bus_store32_release(&self.acks.flags, self.acks.flags | BUS_ACK_DELETED)
         self.give()
         self.wake()
 
     def snapshot(self, wait_ms):
-        """What a restart must know: Acknowledged(base, next, done, left).
+        """What a restart must know: Acknowledged(base, next, done, left, parked).
 
         done: [first, end) ranges that are done between base and next. left: Claimed of each record
         that is not done and of which something is to be kept: older than base, counted, or delayed.
+        parked: (lane, offset) of those of a keyed group's lanes that wait in the log from there on.
         """
         cdef bus_acks *copy = <bus_acks *>calloc(1, sizeof(bus_acks))
         if copy == NULL:
@@ -291,77 +348,10 @@ cdef class AckTable(Table):
         finally:
             free(copy)
 
-    def restore(self, uint64_t base, uint64_t after, done, left):
+    def restore(self, uint64_t base, uint64_t after, done, left, parked=()):
         """Fills a table that nobody else can see yet with what a snapshot said.
 
-        Raises ValueError if the values contradict each other.
+        A keyed group's keys must be looked at again: its slots are only kept for that, behind
+        `next`. Raises ValueError if the values contradict each other.
         """
-        cdef uint64_t offset, first, end
-        cdef bus_ack *ack
-        cdef int overtaken = 0, i
-        if not base <= after <= base + BUS_ACK_WINDOW:
-            raise ValueError(f"{base} to {after} is no window")
-        for offset in range(base, after):
-            self.acks.ring[offset % BUS_ACK_WINDOW].offset = offset
-            self.acks.ring[offset % BUS_ACK_WINDOW].word = BUS_ACK_READY
-        for first, end in done:
-            if not base <= first <= end <= after:
-                raise ValueError(f"done {first} to {end} is outside of {base} to {after}")
-            for offset in range(first, end):
-                self.acks.ring[offset % BUS_ACK_WINDOW].word = BUS_ACK_DONE
-        for offset, _client, _running, due_ns, counts in left:
-            if offset >= after or (offset < base and overtaken == BUS_ACK_OVERTAKEN):
-                raise ValueError(f"record {offset} is not in {base} to {after}")
-            if offset >= base:
-                ack = &self.acks.ring[offset % BUS_ACK_WINDOW]
-            else:
-                ack = &self.acks.overtaken[overtaken]
-                overtaken += 1
-            ack.offset = offset
-            ack.due_ns = due_ns
-            ack.word = BUS_ACK_DELAYED if due_ns else BUS_ACK_READY
-            for i in range(min(len(counts), BUS_ACK_COUNTS)):
-                ack.counts[i] = counts[i]
-        self.acks.base = base
-        self.acks.next = after
-        bus_acks_mend(self.acks)
-
-
-cdef object acknowledged(const bus_acks *acks):
-    """What a table that nobody writes to says."""
-    cdef uint64_t offset, first = 0, base = acks.base, after = acks.next
-    cdef bint inside = False, is_done
-    cdef const bus_ack *ack
-    cdef list done = [], left = []
-    cdef int i
-    for i in range(BUS_ACK_OVERTAKEN):
-        if bus_ack_state_of(&acks.overtaken[i]) != BUS_ACK_NONE:
-            left.append(left_of(&acks.overtaken[i]))
-    for offset in range(base, after):
-        ack = &acks.ring[offset % BUS_ACK_WINDOW]
-        is_done = bus_ack_state_of(ack) >= BUS_ACK_DONE
-        if is_done != inside:
-            if inside:
-                done.append((first, offset))
-            first = offset
-            inside = is_done
-        if not is_done and (bus_ack_state_of(ack) == BUS_ACK_DELAYED or any_count(ack)):
-            left.append(left_of(ack))
-    if inside:
-        done.append((first, after))
-    return Acknowledged(base, after, done, left)
-
-
-cdef bint any_count(const bus_ack *ack) noexcept:
-    cdef int i
-    for i in range(BUS_ACK_COUNTS):
-        if ack.counts[i]:
-            return True
-    return False
-
-
-cdef object left_of(const bus_ack *ack):
-    cdef bus_ack_state state = bus_ack_state_of(ack)
-    return Claimed(ack.offset, <int>bus_ack_owner(ack) - 1, state == BUS_ACK_RUNNING,
-                   ack.due_ns if state == BUS_ACK_DELAYED else 0,
-                   [ack.counts[i] for i in range(BUS_ACK_COUNTS)])
+        refill(self, base, after, done, left, parked)

@@ -13,6 +13,8 @@ void bus_acks_begin(bus_acks *acks, uint64_t offset) {
 /* In no state that there is, or in the hands of nobody who could be found dead. */
 static int is_lost(const bus_acks *acks, const bus_ack *ack) {
     uint32_t owner = bus_ack_owner(ack);
+    if (bus_ack_state_of(ack) == BUS_ACK_WAITING)
+        return !bus_acks_keyed(acks) || !in_ring(acks, ack) || !bus_ack_lane(ack);
     if (bus_ack_state_of(ack) > BUS_ACK_DEAD) return 1;
     return is_held(ack) &&
            (owner == 0 || owner > BUS_CLIENTS || acks->claimants[owner - 1].generation == 0);
@@ -20,6 +22,7 @@ static int is_lost(const bus_acks *acks, const bus_ack *ack) {
 
 static void recount(bus_acks *acks, bus_ack *ack) {
     if (is_lost(acks, ack)) put(ack, BUS_ACK_READY, 0);
+    if (bus_acks_keyed(acks) && bus_ack_lane(ack)) bus_lanes_recount(acks, ack);
     switch (bus_ack_state_of(ack)) {
     case BUS_ACK_READY:
         set(&acks->ready, acks->ready + 1);
@@ -45,6 +48,7 @@ static void forget_counts(bus_acks *acks) {
     set_due(acks, NEVER);
     memset(acks->ready_bits, 0, sizeof acks->ready_bits);
     memset(acks->delayed_bits, 0, sizeof acks->delayed_bits);
+    if (bus_acks_keyed(acks)) bus_lanes_forget(acks);
     for (uint32_t i = 0; i < BUS_CLIENTS; i++) {
         acks->claimants[i].held = 0;
         if (acks->claimants[i].generation && acks->claimants_high <= i)
@@ -71,9 +75,10 @@ void bus_acks_mend(bus_acks *acks) {
         bus_ack *ack = &acks->ring[offset & MASK];
         if (ack->offset != offset || bus_ack_state_of(ack) == BUS_ACK_NONE) { /* rather twice */
             ack->offset = offset;
-            put(ack, BUS_ACK_READY, 0);
+            bus_store_release(&ack->word, BUS_ACK_READY);
         }
         recount(acks, ack);
     }
+    if (bus_acks_keyed(acks)) bus_lanes_mend(acks);
     bus_acks_advance(acks);
 }

@@ -18,6 +18,7 @@ cdef class ShareCursor(Cursor):
     cdef public Py_ssize_t want
     cdef public bint running
     cdef bint gathering       # an error may not reach the program, but come again
+    cdef Scout scout          # of a keyed group
 
     def __init__(self, AckTable acks not None, HotLog log not None, str topic not None, **options):
         super().__init__(log, topic, acks.low, **options)
@@ -27,6 +28,8 @@ cdef class ShareCursor(Cursor):
         self.claimed = <uint64_t *>calloc(1, sizeof(uint64_t))
         if self.claimed == NULL:
             raise MemoryError
+        if acks.keyed:
+            self.scout = Scout(self)
         acks.attach(options["generation"], self.reader_index())
 
     def __dealloc__(self):
@@ -70,9 +73,23 @@ cdef class ShareCursor(Cursor):
             return True
         self.widen(self.want)
         self.given = self.count = 0
-        self.count = self.acks.claim(self.readable(), min(self.want, self.room), self.running,
-                                     self.claimed)
+        if self.scout is None:
+            self.count = self.acks.claim(self.readable(), min(self.want, self.room), self.running,
+                                         self.claimed)
+        else:
+            self.count = self.scout.claim(min(self.want, self.room))
         return self.count > 0
+
+    def close(self):
+        """Lets go of the partition; records that are still held stay readable."""
+        self.scout = None
+        Cursor.close(self)
+
+    cdef int rest(self) except -1:
+        """A sleeper must not keep a segment from being recycled."""
+        if self.scout is not None:
+            self.scout.pin = None
+        return 0
 
     cdef bint has_more(self):
         if self.given < self.count:
@@ -141,8 +158,9 @@ cdef class ShareCursor(Cursor):
         return (<const bus_segment *>self.pin.mapping.base).base_offset
 
     cdef int miss(self, uint64_t to) except -1:
-        """The log has none of the claimed records below that offset."""
-        while self.given < self.count and self.claimed[self.given] < to:
+        """The log has none of the claimed records from the next one to before `to`."""
+        cdef uint64_t first = self.claimed[self.given] # overtaken ones may stand in any order
+        while self.given < self.count and first <= self.claimed[self.given] < to:
             self.acks.settle(self.claimed[self.given], BUS_ACK_DONE, BUS_ACK_DELIVERIES, 0)
             self.given += 1
         self.acks.jump(to)
@@ -205,6 +223,7 @@ cdef class ShareCore(ConsumerCore):
         cdef ShareCursor cursor
         cdef list cursors = self.cursors
         for cursor in cursors:
+            cursor.rest()
             bus_sleeper_set(&cursor.acks.acks.sleepers, self.slot)
             deadline = min(deadline, cursor.acks.next_due())
         try:

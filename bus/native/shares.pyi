@@ -14,11 +14,18 @@ class AckTable(Table):
     path: str
     identity: tuple[int, int, int, int]
     low: int
+    keyed: bool
     def __init__(self, fd: int, *, bells: Bells | None = None, client: int = -1) -> None: ...
     @staticmethod
     def bytes_needed() -> int: ...
     def begin(
-        self, bus_id: int, group_id: int, topic_id: int, partition: int, offset: int
+        self,
+        bus_id: int,
+        group_id: int,
+        topic_id: int,
+        partition: int,
+        offset: int,
+        keyed: bool = False,
     ) -> None: ...
     def attach(self, generation: int, reader: int) -> None: ...
     def detach(self) -> int: ...
@@ -35,6 +42,7 @@ class AckTable(Table):
         after: int,
         done: Sequence[tuple[int, int]],
         left: Sequence[Claimed],
+        parked: Sequence[tuple[int, int]] = (),
     ) -> None: ...
 
 class ShareCursor(Cursor):

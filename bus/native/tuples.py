@@ -57,7 +57,7 @@ class Claimed(NamedTuple):
     """A record of a share group that is not done. `client` is a client slot, -1: nobody has it.
 
     due_ns: when it comes again, on the monotonic clock; 0: it is not delayed. `counts` are by
-    bus_ack_count in acks.h.
+    bus_ack_count in acks.h. `lane` is that of its key in a keyed group, else 0.
     """
 
     offset: int
@@ -65,6 +65,7 @@ class Claimed(NamedTuple):
     running: bool
     due_ns: int
     counts: Sequence[int]
+    lane: int = 0
 
 
 class Acknowledged(NamedTuple):
@@ -74,3 +75,4 @@ class Acknowledged(NamedTuple):
     next: int
     done: Sequence[tuple[int, int]]
     left: Sequence[Claimed]
+    parked: Sequence[tuple[int, int]] = ()

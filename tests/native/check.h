@@ -33,6 +33,7 @@ typedef struct {
 /* Each file of tests exports a list that ends with a NULL name. */
 extern const check_test checksum_tests[], frame_tests[], append_tests[], ring_tests[];
 extern const check_test lock_tests[], thread_tests[], wake_tests[], damage_tests[], ack_tests[];
+extern const check_test keyed_tests[];
 
 /* xorshift64*: the same numbers on every machine. */
 static inline uint64_t check_random(uint64_t *state) {

@@ -18,7 +18,7 @@ static int run_list(const check_test *tests, const char *wanted) {
 int main(int argc, char **argv) {
     const check_test *lists[] = {checksum_tests, frame_tests,  append_tests, ring_tests,
                                  damage_tests,   lock_tests,   wake_tests,   thread_tests,
-                                 ack_tests};
+                                 ack_tests,      keyed_tests};
     const char *wanted = argc > 1 ? argv[1] : NULL;
     int count = 0;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) count += run_list(lists[i], wanted);

@@ -17,11 +17,14 @@ from typing import Final
 
 from bus import Broker, ConsumerRecord, Producer, ShareConsumer
 from bus.errors import BusError
+from bus.share_modes import Mode
 from tests.children import Child, Fork, Report
 
 TOPIC: Final = "storm"
 #: What becomes of a record, in parts of 20: most are done.
 _NACKED, _DELAYED, _RELEASED, _PREFETCHED = 17, 18, 19, 8
+#: Records have so many keys in turn; by them a keyed group keeps them in order.
+_KEYS: Final = 5
 
 
 class Journal:
@@ -46,7 +49,9 @@ class Journal:
         os.close(self._fd)
 
 
-def work(bus_dir: Path, journal: Journal, seed: int) -> Callable[[Report], None]:
+def work(
+    bus_dir: Path, journal: Journal, seed: int, mode: Mode = "queue"
+) -> Callable[[Report], None]:
     """The body of a member, which ends by being killed."""
 
     def body(_: Report) -> None:
@@ -54,7 +59,7 @@ def work(bus_dir: Path, journal: Journal, seed: int) -> Callable[[Report], None]
         while True:
             with suppress(BusError):  # no broker, or it died while this attached: again
                 member = ShareConsumer(
-                    TOPIC, group_id="team", bootstrap_servers=bus_dir, autostart=False
+                    TOPIC, group_id="team", mode=mode, bootstrap_servers=bus_dir, autostart=False
                 )
                 while True:
                     _a_round(member, journal, dice)
@@ -84,6 +89,7 @@ def _work_for(seconds: float) -> None:
 def _end(member: ShareConsumer, record: ConsumerRecord, journal: Journal, chance: int) -> None:
     pid = os.getpid()
     if chance < _NACKED:
+        journal.write("acking", pid, record.offset)  # before: the next of its key may begin at once
         member.ack(record)
         journal.write("done", pid, record.offset)
         return
@@ -100,6 +106,7 @@ def _end(member: ShareConsumer, record: ConsumerRecord, journal: Journal, chance
 class Storm:
     """What came of it."""
 
+    mode: Mode = "queue"
     sent: int = 0
     kills: int = 0
     broker_kills: int = 0
@@ -116,13 +123,20 @@ class Storm:
 
 
 def blow(
-    bus_dir: Path, broker: Broker, fork: Fork, *, members: int, seconds: float, seed: int
+    bus_dir: Path,
+    broker: Broker,
+    fork: Fork,
+    *,
+    members: int,
+    seconds: float,
+    seed: int,
+    mode: Mode = "queue",
 ) -> Storm:
     """Let it blow for so long, then let the living finish; judge the journal."""
-    storm, dice = Storm(), random.Random(seed)
+    storm, dice = Storm(mode=mode), random.Random(seed)
     journal = Journal(bus_dir.parent / f"journal-{seed}")
     try:
-        team = [fork(work(bus_dir, journal, seed + n)) for n in range(members)]
+        team = [fork(work(bus_dir, journal, seed + n, mode)) for n in range(members)]
         with Producer(bus_dir, acks=1, autostart=False) as producer:
             _kill_for(seconds, broker, storm, team, dice, journal, producer, fork)
         _finish(bus_dir, storm)
@@ -149,14 +163,14 @@ def _kill_for(
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for _ in range(dice.randint(1, 30)):
-            producer.send(TOPIC, b"work")
+            producer.send(TOPIC, b"work", key=b"%d" % (storm.sent % _KEYS))
             storm.sent += 1
         time.sleep(dice.uniform(0.02, 0.18))  # the storm's own pace, not a wait for anything
         place = dice.randrange(len(team))
         journal.write("kill", team[place].pid)
         team[place].kill()
         storm.kills += 1
-        team[place] = fork(work(bus_dir, journal, dice.randrange(1 << 30)))
+        team[place] = fork(work(bus_dir, journal, dice.randrange(1 << 30), storm.mode))
         if dice.randrange(15) == 0:
             os.kill(broker.pid, signal.SIGKILL)
             broker.stop()  # reaps it: nothing is left to stop
@@ -167,7 +181,7 @@ def _kill_for(
 def _finish(bus_dir: Path, storm: Storm) -> None:
     """Until everything is done: `low` is where the log ends."""
     with ShareConsumer(
-        TOPIC, group_id="team", bootstrap_servers=bus_dir, autostart=False
+        TOPIC, group_id="team", mode=storm.mode, bootstrap_servers=bus_dir, autostart=False
     ) as watcher:
         deadline = time.monotonic() + 60
         while (figures := watcher.metrics()[f"{TOPIC}-0"])["low"] < storm.sent:
@@ -183,6 +197,7 @@ def judge(storm: Storm, journal: Journal) -> None:
     holder: dict[int, int] = {}  # who works on it
     killed: dict[int, int] = {}  # when
     begun: set[int] = set()
+    over: dict[int, set[int]] = {}  # by key: said to be done, or about to be
     for word, pid, moment, offset in journal.lines():
         if word == "kill":
             killed[pid] = moment
@@ -195,13 +210,25 @@ def judge(storm: Storm, journal: Journal) -> None:
                 storm.wrong.append(f"{offset} is with {before} and {pid} at a time")
             if before is not None and before in killed:
                 storm.latencies_ms.append((moment - killed[before]) / 1e6)
+            if storm.mode == "keyed":
+                storm.wrong += _passed(offset, over.setdefault(offset % _KEYS, set()))
             storm.again += offset in begun
             begun.add(offset)
             holder[offset] = pid
         else:
+            if word == "acking":
+                over[offset % _KEYS].add(offset)
+                continue
             holder.pop(offset, None)
             if word == "done":
                 done.add(offset)
     missing = set(range(storm.sent)) - begun
     if missing:
         storm.wrong.append(f"nobody began with {sorted(missing)[:10]}")
+
+
+def _passed(offset: int, over: set[int]) -> list[str]:
+    """Of the older records of the same key: those that this one must not have passed."""
+    over.discard(offset)  # its worker died before it could say so
+    passed = [older for older in range(offset % _KEYS, offset, _KEYS) if older not in over]
+    return [f"{offset} was begun before {passed[:3]} of its key were done"] if passed else []

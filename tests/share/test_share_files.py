@@ -212,8 +212,8 @@ def test_a_share_group_is_listed_and_described_as_one(bus_dir: Path) -> None:
         shown = CliRunner().invoke(groups, ["describe", "team", "--dir", str(bus_dir)])
         assert shown.exit_code == 0, shown.output
         (row,) = [line for line in shown.output.splitlines() if line.split()[-1:] == ["1"]]
-        # topic, partition, low, next, in flight, ready, delayed, overtaken, dead
-        assert row.split() == ["work", "0", "2", "5", "2", "0", "1", "0", "1"]
+        # topic, partition, low, next, in flight, ready, delayed, waiting, overtaken, dead
+        assert row.split() == ["work", "0", "2", "5", "2", "0", "1", "0", "0", "1"]
         as_json = CliRunner().invoke(groups, ["describe", "team", "--json", "--dir", str(bus_dir)])
         assert json.loads(as_json.output)["shares"][0]["in_flight"] == 2
         listed = CliRunner().invoke(groups, ["list", "--dir", str(bus_dir)])

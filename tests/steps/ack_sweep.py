@@ -41,7 +41,8 @@ BREAKAGES: Final[dict[str, tuple[str, list[Breakage]]]] = {
         [
             (
                 "acks.c",
-                "        put(ack, BUS_ACK_NONE, 0);\n        ack->offset = acks->next;\n",
+                "        bus_store_release(&ack->word, BUS_ACK_NONE); /* and without the lane of"
+                " another record */\n        ack->offset = acks->next;\n",
                 "        ack->offset = acks->next;\n"
                 "        bus_store_release(&acks->next, acks->next + 1);\n",
             ),
@@ -57,7 +58,7 @@ BREAKAGES: Final[dict[str, tuple[str, list[Breakage]]]] = {
         "share settle delayed",
         [
             (
-                "acks.c",
+                "ack_slots.h",
                 "    ack->due_ns = due_ns;\n    put(ack, BUS_ACK_DELAYED, 0);\n",
                 "    put(ack, BUS_ACK_DELAYED, 0);\n    ack->due_ns = due_ns;\n",
             )

@@ -14,6 +14,7 @@ GRID = "1" if FULL else "512"
 LONG = "1" if FULL else "8192"
 KINDS = {"share c": GRID, "share o": GRID, "share s": GRID, "share p": GRID, "share j": GRID}
 KINDS |= {"share r": LONG, "share m": LONG}
+KINDS |= {"lane c": GRID, "lane s": GRID, "lane f": GRID, "lane m": LONG}
 TRIED = list(BREAKAGES) if FULL else list(BREAKAGES)[::4]
 
 
@@ -25,10 +26,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_path_of_the_table_is_swept_once():
     names = [
         line.split('"')[1]
-        for line in (ACKS / "main.c").read_text().splitlines()
-        if line.startswith('    {"share')
+        for file in ("main.c", "lanes.c")
+        for line in (ACKS / file).read_text().splitlines()
+        if line.startswith(('    {"share', '    {"lane'))
     ]
-    assert len(names) == 13
+    assert len(names) == 13 + 9
     for name in names:
         assert len([kind for kind in KINDS if name.startswith(kind)]) == 1, name
 

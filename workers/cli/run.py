@@ -11,6 +11,7 @@ from workers.cli.limits import limits_of
 from workers.errors import HandlerError
 from workers.handler import find
 from workers.logs import configure
+from workers.order import MODES
 from workers.pool import Pool
 from workers.retry import Retry
 from workers.start_methods import FORKSERVER, START_METHODS
@@ -24,6 +25,7 @@ _MIB = 1 << 20
 @click.option("-t", "--topic", required=True, help="What the workers read.")
 @click.option("-n", "--processes", type=int, help="Workers.  [default: one for each CPU]")
 @click.option("-g", "--group", help="The share group.  [default: the handler's name]")
+@click.option("--mode", type=click.Choice(MODES), default="queue", help="keyed: in order per key.")
 @click.option("-d", "--dir", "directory", envvar="BUS_DIR", help="The bus directory.")
 @click.option("--concurrency", type=int, default=1, help="Records at once, if async.")
 @click.option("--rate", metavar="N/TIME", help="So many begin in a time: 10/s, 90/m, 5/0.5s.")

@@ -13,17 +13,9 @@
 
 #include "fault.h"
 #include "table.h"
-#include "tracer.h"
 
 enum { STATES_MAX = 100000, ROUNDS_EDGE = 8, ROUNDS_STRIDE = 1021 };
 enum { FULL = BUS_ACK_WINDOW };
-
-typedef struct {
-    const char *name;
-    uint64_t (*set_up)(void); /* returns the offset that the operation settles, or NOTHING */
-    operation *operate;
-} path;
-#define NOTHING UINT64_MAX
 
 static uint64_t states[STATES_MAX];
 static long states_count, kills;
@@ -122,10 +114,10 @@ static void claim(arena *_) {
     table_claim(TABLE_VICTIM, FULL + 9, 7);
 }
 static void steal(arena *_) { (void)_, table_claim(TABLE_VICTIM, 3, 2); }
+uint64_t target;
 static void settle(enum bus_ack_state state, uint64_t offset) {
     table_settle(TABLE_VICTIM, offset, state);
 }
-static uint64_t target;
 static void finish(arena *_) { (void)_, settle(BUS_ACK_DONE, target); }
 static void reject(arena *_) { (void)_, settle(BUS_ACK_DEAD, target); }
 static void nack(arena *_) { (void)_, settle(BUS_ACK_READY, target); }
@@ -240,6 +232,8 @@ int main(int argc, char **argv) {
     }
     table_open();
     for (now = paths; now->name; now++)
+        if (strncmp(wanted, now->name, strlen(wanted)) == 0) sweep();
+    for (now = lane_paths; now->name; now++)
         if (strncmp(wanted, now->name, strlen(wanted)) == 0) sweep();
     printf("swept\n");
     return fault_count() ? 1 : 0;

@@ -3,6 +3,17 @@
 #define TABLE_H
 
 #include "acks.h"
+#include "tracer.h"
+
+typedef struct { /* an operation that somebody dies in */
+    const char *name;
+    uint64_t (*set_up)(void); /* returns the offset that the operation settles, or NOTHING */
+    operation *operate;
+} path;
+#define NOTHING UINT64_MAX
+
+extern uint64_t target; /* what `set_up` returned */
+extern const path lane_paths[];
 
 enum { /* client slots: who dies, who lives and has records, who died before, who goes on */
     TABLE_VICTIM = 5,
@@ -21,6 +32,10 @@ void table_reset(void);
 void table_lock(void); /* what a dead holder left is mended first: acks.pxi */
 void table_unlock(void);
 uint64_t table_claim(int client, uint64_t end, uint64_t most);
+/* What a reader of the log would say of a record of a keyed group. */
+uint16_t table_lane(uint64_t offset);
+/* Finds the next record of a parked lane in the log; 0 if there is none to find. */
+int table_look_behind(void);
 void table_settle(int client, uint64_t offset, enum bus_ack_state state);
 
 /* What stands there is where each victim begins; `settled` may be final afterwards, or not. */
