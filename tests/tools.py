@@ -7,6 +7,7 @@ words. Nothing is skipped in silence.
 
 import fcntl
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -33,6 +34,9 @@ ARM: Final = {
     "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
     "qemu-aarch64-static": "qemu-user-static",
 }
+#: CPython's own tests, of the version that runs; some builds come without.
+CPYTHON: Final = "test.test_concurrent_futures"
+CPYTHON_VERSION: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 INCLUDE: Final = Path("/usr/include")
 INSTALL_TIMEOUT_S: Final = 300
 _SEARCH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -53,6 +57,20 @@ def header(name: str) -> str:
     """The path of a C++ header, which is installed first if need be. Raises MissingToolError."""
     path = INCLUDE / name
     return _found(name, HEADERS[name], lambda: str(path) if path.exists() else None)
+
+
+@functools.cache
+def cpython_tests() -> Path | None:
+    """The directory with CPython's own tests; None: Python has them. Raises MissingToolError."""
+    if importlib.util.find_spec(CPYTHON) is not None:
+        return None
+    place = Path(f"/usr/lib/{CPYTHON_VERSION}/test")
+    name = CPYTHON.rpartition(".")[2]
+
+    def look() -> str | None:
+        return str(place) if list(place.glob(f"{name}*")) else None
+
+    return Path(_found(CPYTHON, f"lib{CPYTHON_VERSION}-testsuite", look))
 
 
 def _found(name: str, package: str, look: Callable[[], str | None]) -> str:
@@ -94,6 +112,10 @@ def main(groups: Sequence[str]) -> None:
                 find(name)
             except MissingToolError as error:
                 sys.stderr.write(f"{error}\n")
+    try:
+        cpython_tests()
+    except MissingToolError as error:
+        sys.stderr.write(f"{error}\n")
 
 
 if __name__ == "__main__":
