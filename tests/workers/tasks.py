@@ -50,6 +50,10 @@ def reciprocal(number: int) -> float:
     return 1 / number
 
 
+def length(data: bytes) -> int:
+    return len(data)
+
+
 def large(nbytes: int) -> bytes:
     return bytes(nbytes)
 
