@@ -198,8 +198,8 @@ class Supervisor:
 
     def _take_turn(self) -> None:
         for key, _ in self._selector.select(self._timeout_s()):
-            callback: Callable[[], None] = key.data
-            callback()
+            if self._selector.get_map().get(key.fd) == key:  # or one before it has closed that
+                key.data()
         now = time.monotonic()
         self._registry.probe_dying(now)
         if now - self._last_tick_s >= TICK_S:

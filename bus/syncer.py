@@ -107,7 +107,7 @@ class Syncer:
     def finish(self) -> None:
         """Waits until it has done what it was asked for, however long the disk takes."""
         while self._asked:
-            self._receive()
+            self._receive(0)
 
     def close(self) -> None:
         """Ends the process, which is idle or dead."""
@@ -130,12 +130,19 @@ class Syncer:
                 ours.close()
                 raise
         self._socket, self._unread = ours, b""
-        self._selector.register(ours, selectors.EVENT_READ, self._receive)
+        self._selector.register(ours, selectors.EVENT_READ, self._on_readable)
 
-    def _receive(self) -> None:
+    def _on_readable(self) -> None:
+        """What was there when the selector looked may have been taken by a `finish` since then."""
+        if self._socket is not None:
+            self._receive(socket.MSG_DONTWAIT)
+
+    def _receive(self, flags: int) -> None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._socket.recv(_READ_BYTES, flags)
+        except BlockingIOError:
+            return
         except ConnectionResetError:
             data = b""
         self._unread += data

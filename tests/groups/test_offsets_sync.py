@@ -3,6 +3,7 @@
 import errno
 import os
 import selectors
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_a_new_broker_writes_every_page_again_before_it_believes_its_first_sync(
 
     directory, hot = groups._directory, groups._hot
     successor = Groups(directory, hot, Bells(hot.control), Catalog(directory))
-    successor.open_all()
+    successor.open_all(fence=False)
     monkeypatch.setattr(os, "pwrite", pwrite)
     monkeypatch.setattr(os, "fdatasync", lambda _fd: done.append("sync"))
     successor.sync()
@@ -104,5 +105,31 @@ def test_a_syncer_that_cannot_be_asked_is_not_waited_for_and_replaced(
                 assert not syncer.is_busy
                 assert groups.get("g").in_doubt is in_doubt
                 groups.sync_nowait()
+        finally:
+            syncer.close()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["answered", "killed"])
+def test_an_answer_that_was_waited_for_is_not_waited_for_again(
+    groups: Groups, is_killed: bool
+) -> None:
+    """A request that finishes the syncer came in the same round as its answer, or its end.
+
+    The broker waited for another one, which never came: a wait of no length would show.
+    """
+    with selectors.PollSelector() as selector:
+        groups.syncer = syncer = Syncer(groups._directory, selector, groups._hot.incidents)
+        try:
+            groups.sync_nowait()
+            if is_killed:
+                os.kill(syncer._pid, signal.SIGKILL)
+            ((key, _),) = selector.select(20)
+            syncer.finish()
+            assert not syncer.is_busy
+            if is_killed:  # another one has its place by now
+                groups.sync_nowait()
+                syncer.finish()
+            key.data()
         finally:
             syncer.close()

@@ -93,7 +93,7 @@ class Machine:
         self.inventory = Inventory(self.directory, self.hot, bells, epoch)
         self.inventory.open_all()
         self.groups = Groups(self.directory, self.hot, bells, self.inventory.catalog)
-        self.groups.open_all()
+        self.groups.open_all(fence=False)
         runtime = self.hot.take_over(self.directory, epoch, autostarted=False)
         self._operations = self._make_operations(runtime)
         self._appender = Appender(self.hot.control, self.inventory)

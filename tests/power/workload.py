@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from unittest.mock import patch
 
 from tests.power.machine import Machine
@@ -18,29 +17,27 @@ BEHIND_BYTES_MAX = 1_500_000
 CONFIGS = {"segment_bytes": 1 << 20, "hot_bytes": 4 << 20}
 
 
-class LateThread:
-    """Stands in for a thread: runs when it is waited for, or has been asked for often enough."""
+class LateTask:
+    """Work that is done when it is waited for, or has been asked for often enough."""
 
-    #: it counts as started
-    ident = 1
+    is_late = False
 
-    def __init__(self, *, target: Callable[[], None], **_: object) -> None:
-        self._target: Callable[[], None] | None = target
+    def __init__(self, work: Callable[[], None], what: str) -> None:
+        self._work: Callable[[], None] | None = work
         self._looks = 0
 
-    def start(self) -> None:
-        """Not yet."""
-
-    def is_alive(self) -> bool:
+    @property
+    def is_done(self) -> bool:
         self._looks += 1
         if self._looks > 3:
             self.join()
-        return self._target is not None
+        return self._work is None
 
     def join(self) -> None:
-        target, self._target = self._target, None
-        if target is not None:
-            target()
+        """Do it, the first time."""
+        work, self._work = self._work, None
+        if work is not None:
+            work()
 
 
 @contextmanager
@@ -52,7 +49,7 @@ def without_threads() -> Iterator[None]:
     """
     with (
         patch("bus.mirror.MARK_S", 0.0),
-        patch("bus.pending_sync.threading", SimpleNamespace(Thread=LateThread)),
+        patch("bus.pending_sync.Task", LateTask),
         patch("bus.groups.CLOCK_TICK_NS", 1 << 62),
     ):
         yield

@@ -56,7 +56,7 @@ class Place:
 
     def groups(self) -> Groups:
         made = Groups(self.directory, cast(Any, self.hot), Bells(self.control), self.catalog)
-        made.open_all()
+        made.open_all(fence=False)
         return made
 
     def registry(self) -> Registry:
