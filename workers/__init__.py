@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workers.redriving import DeadLetter as DeadLetter
     from workers.redriving import Redriven as Redriven
     from workers.redriving import redrive as redrive
+    from workers.replaying import Replayed as Replayed
+    from workers.replaying import replay as replay
+    from workers.replaying_here import replay_here as replay_here
     from workers.retry import Retry as Retry
     from workers.scheduler import Scheduler as Scheduler
     from workers.scheduling import Schedule as Schedule
@@ -37,6 +40,8 @@ _WHERE = {
     "DeadLetter": "workers.redriving",
     "Redriven": "workers.redriving",
     "redrive": "workers.redriving",
+    "replay": "workers.replaying",
+    "replay_here": "workers.replaying_here",
     "Concurrency": "workers.limits",
     "Rate": "workers.limits",
     "CurrentTask": "workers.current_task",
@@ -48,6 +53,7 @@ _WHERE = {
     "Output": "workers.pipeline",
     "Pipeline": "workers.pipeline",
     "Pool": "workers.pool",
+    "Replayed": "workers.replaying",
     "Retry": "workers.retry",
     "Schedule": "workers.scheduling",
     "Scheduler": "workers.scheduler",

@@ -45,6 +45,10 @@ class DeadLetterError(WorkersError):
     """Raised when a dead letter cannot be written, or lacks what it takes to send it again."""
 
 
+class ReplayError(WorkersError):
+    """Raised for records that cannot be replayed: they are gone, or others would see them again."""
+
+
 class FlightRecordError(WorkersError):
     """Raised when there is no record of what became of a group's records."""
 

@@ -26,6 +26,7 @@ from workers.dispatch import Dispatch, end_all
 from workers.durable_dispatch import DurableDispatch
 from workers.envelope import NO_ARGUMENTS, Kind
 from workers.errors import PoolOptionError
+from workers.progress import Asked, MapProgress
 from workers.recycling import Recycling
 from workers.supervisor import Supervisor
 from workers.task_future import TaskFuture
@@ -131,6 +132,7 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        progress: Asked = False,
     ) -> Iterator[T]:
         """The results of fn over the iterables, in order, as `map` would give them.
 
@@ -138,6 +140,7 @@ class Executor(concurrent.futures.Executor):
         chunksize: items that travel together; None chooses, from one to thousands.
         buffersize: as many items, at most, are taken from the iterables before their results are
             asked for; None: all of them at once. With it, chunks are of one size.
+        progress: a bar on stderr, if that is a terminal; "always" writes lines where it is none.
 
         Closing the iterator cancels what has not begun. Raises ValueError for a number below 1.
         """
@@ -157,7 +160,11 @@ class Executor(concurrent.futures.Executor):
         else:
             chunks = guided(all_of(items), self._workers)
         submit = partial(self._submit_chunk, self._dispatch.pickled(fn), star)
-        return in_order(submit, self._dispatch.cancel, chunks, pending_max, deadline_s)
+        cancel = self._dispatch.cancel
+        if not progress:
+            return in_order(submit, cancel, chunks, pending_max, deadline_s)
+        bar = MapProgress(progress, iterables)
+        return bar.shown(in_order(bar.counting(submit), cancel, chunks, pending_max, deadline_s))
 
     def _submit_chunk(self, pickled: bytes, star: bool, items: Items) -> TaskFuture[Outcome]:
         return self._dispatch.submit(Kind.CHUNK, pickled, (items, star))

@@ -15,22 +15,25 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Literal, Self
 
 from bus.errors import BusConfigurationError
-from workers import dead_letters, figures
+from workers import dead_letters, figures, start_methods
 from workers.errors import CrashLoopError, PoolOptionError
 from workers.flight_keeper import FlightKeeper
 from workers.flight_ring import RING_BYTES
 from workers.gate import Gate
 from workers.handler import Handler
+from workers.idle import IdleWatch
 from workers.life import life_of
 from workers.limits import Limit
 from workers.logs import LogFormat
 from workers.observer import Observer
 from workers.order import Mode, Order
+from workers.progress import Asked
 from workers.recycling import Recycling
 from workers.retry import Retry
 from workers.start_methods import FORKSERVER
@@ -126,6 +129,7 @@ class Pool:
         self._supervisor = self._staffed(
             processes, start_method, preload, recycling, drain_timeout_s, self._flight or observer
         )
+        self._start_method = start_method
 
     def _staffed(
         self,
@@ -172,16 +176,46 @@ class Pool:
         self._prepare()
         self._supervisor.start()
 
-    def run(self) -> int:
+    def run(self, *, until_idle: bool = False, progress: Asked = False) -> int:
         """Works until SIGTERM or SIGINT, or until another thread calls drain() or stop().
+
+        until_idle: until there is nothing left to do, too: no record of the topics that is in hand,
+            waits for the end of a pause, or was not begun. progress: of that, see wait_idle().
 
         The first signal drains, the second one interrupts. Returns the exit code of the program:
         0, or 1 if tasks were interrupted. Raises CrashLoopError if no worker gets anything done.
         """
+        if until_idle:
+            start_methods.refuse_fork(self._start_method)  # for a thread looks at what is left
         self._prepare()
         with self._signals():
-            self._supervisor.run()
+            if until_idle:
+                self._run_until_idle(progress)
+            else:
+                self._supervisor.run()
         return EXIT_DONE if self._all_finished() else EXIT_WORK_CUT_SHORT
+
+    def wait_idle(self, timeout_s: float | None = None, *, progress: Asked = False) -> bool:
+        """Waits until there is nothing left to do, or until the pool ends: then it returns False.
+
+        progress: a bar on stderr, if that is a terminal; "always" writes lines where it is none.
+        """
+        from workers.bar import Bar  # here, because rich is slow to import
+
+        watch = IdleWatch(self._order, self.statistics, Bar(self._order.group, progress, None))
+        return watch.wait(self._supervisor.join, timeout_s)
+
+    def _run_until_idle(self, progress: Asked) -> None:
+        with ThreadPoolExecutor(1, "idle") as thread:
+            looked = thread.submit(self._drain_when_idle, progress)
+            self._supervisor.run()
+        looked.result()  # raises what kept it from looking
+
+    def _drain_when_idle(self, progress: Asked) -> None:
+        try:
+            self.wait_idle(progress=progress)
+        finally:
+            self._supervisor.drain()
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Takes no more records, waits for those in hand, and ends the workers.

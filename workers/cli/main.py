@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "top": "Watch all workers of this user, live.",
     "why": "Tell what became of one record: each attempt, by whom, and how it ended.",
     "redrive": "Send dead letters again.",
+    "replay": "Work on records of any range once more, in their group or here.",
 }
 #: Errors that say that nothing was tried; all others exit with 1.
 _NOT_TRIED: Final = (

@@ -41,14 +41,30 @@ _MIB = 1 << 20
 @click.option("--exit", "leave", metavar="MODULE:NAME", help="Called at the end of each worker.")
 @click.option("--start-method", type=click.Choice(START_METHODS), default=FORKSERVER)
 @click.option("--drain-timeout", "drain_timeout_s", type=float, default=DRAIN_TIMEOUT_S)
+@click.option("--until-idle", is_flag=True, help="End when there is nothing left to do.")
+@click.option("--progress/--no-progress", help="A bar, or lines where stderr is no terminal.")
 @click.option("--flight-record", is_flag=True, help="Note each attempt, for `why`.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 @click.pass_context
-def run(ctx: click.Context, /, handler: str, quiet: bool, **options: Any) -> None:
+def run(
+    ctx: click.Context,
+    /,
+    handler: str,
+    quiet: bool,
+    until_idle: bool,
+    progress: bool,
+    **options: Any,
+) -> None:
     """Call MODULE:HANDLER for each record of a topic, in worker processes, until SIGTERM or Ctrl-C.
 
     The first signal drains: no new records, those in hand are finished. The second one interrupts.
+
+    \b
+    Examples:
+        python -m workers run shop:handle -t orders -n 4 --timeout 60
+        python -m workers run shop:handle -t orders --until-idle --progress
+        python -m workers run shop:handle -t orders --flight-record --log-format json
 
     Exit codes: 0 all that was begun was finished; 1 work was cut short, or no worker gets anything
     done; 2 wrong usage.
@@ -57,7 +73,8 @@ def run(ctx: click.Context, /, handler: str, quiet: bool, **options: Any) -> Non
     configure(level, options["log_format"])
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, also if it was started otherwise
-    ctx.exit(_pool(handler, log_level=level, **options).run())
+    pool = _pool(handler, log_level=level, **options)
+    ctx.exit(pool.run(until_idle=until_idle, progress="always" if progress else False))
 
 
 def _pool(

@@ -4,8 +4,6 @@ import asyncio
 import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final, cast
 
 import bus
@@ -13,9 +11,10 @@ from workers import serving, serving_async
 from workers.block import Block, Task
 from workers.board import Board
 from workers.exits import Cause, Exit
+from workers.lone_post import lone_post
 from workers.order import Order
 from workers.overtime import GRACE_S
-from workers.post import SOFT, Post, Seed
+from workers.post import SOFT
 from workers.testing.attempts import Attempt, Attempts, ProcessDeath
 from workers.testing.clock import FakeClock
 from workers.testing.event_loop import FakeLoop, Inline
@@ -26,13 +25,6 @@ from workers.verdicts import Kind
 KILL_AFTER_NS: Final = int(2 * GRACE_S * 1e9)
 #: How often a handler of a dead worker is cancelled.
 _CANCELS: Final = 3
-
-
-class Deaf:
-    """Stands for the pipe to a supervisor that is not there."""
-
-    def send_bytes(self, data: bytes) -> None:
-        """Nobody hears it."""
 
 
 @dataclass(eq=False)
@@ -50,8 +42,7 @@ class Life:
         if self.order.handler.is_async:
             self.loop = FakeLoop(self.clock)
             self.loop.set_exception_handler(_but_for_deaths)
-        seed = Seed(0, os.getpid(), 0, Path(), 0.0)
-        self.post = Post(seed, self.board, cast(Connection, Deaf()))
+        self.post = lone_post(self.board)
         self.block: Block = self.post.block
         self.attempts = Attempts(self.clock, self.block, self.queue, self.listed)
         self._state: Any = None

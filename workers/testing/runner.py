@@ -20,11 +20,11 @@ from typing import Any, Final, Self
 
 from workers import figures
 from workers.attempts import Outcome, Recorder
-from workers.board import Board
 from workers.dead_letters import DeadLetters
 from workers.handler import Handler
 from workers.layout import Head
 from workers.letters import topic_of
+from workers.lone_post import private_board
 from workers.order import Order
 from workers.post import Post
 from workers.redriving import DeadLetter
@@ -112,7 +112,7 @@ class Runner:
         )
         self._topic = topic
         self._queue = Queue()
-        self._board = Board.private(1, concurrency, {"topics": [topic], "group": group_id})
+        self._board = private_board([topic], group_id, concurrency)
         self._life: Life | None = None
         self._next: dict[int, int] = {}
 
