@@ -87,7 +87,8 @@ static uint64_t kept_from_before_a_restart(void) {
 }
 
 static uint64_t a_dead_holder_of_lanes(void) {
-    a_parked_lane_is_free();
+    in_a_lane();
+    table_settle(TABLE_VICTIM, 2, BUS_ACK_DONE);
     pid_t pid = fork();
     DEMAND(pid >= 0);
     if (pid == 0) {
