@@ -222,6 +222,24 @@ static void a_key_that_is_stuck_costs_one_place_whatever_comes_behind_it(void) {
     check_same();
 }
 
+static void a_new_record_waits_for_those_that_are_parked(void) {
+    begin(4);
+    memset(log_lanes, 0, sizeof log_lanes);
+    log_lanes[0] = log_lanes[1] = log_lanes[BUS_ACK_WINDOW + 200] = 5;
+    for (end = 128; end <= BUS_ACK_WINDOW + 128; end += 128)
+        for (uint64_t found; (found = claim_some(1, BUS_ACK_RUNNING, MOST)) > 0;)
+            while (found--)
+                if (offsets[found])
+                    CHECK(bus_acks_settle(acks, 1, offsets[found], BUS_ACK_DONE, 0, 0));
+    CHECK(bus_acks_settle(acks, 1, 0, BUS_ACK_DONE, 0, 0));
+    CHECK(bus_acks_admit(acks, acks->next, log_lanes + acks->next, end - acks->next) > 0);
+    CHECK(bus_acks_claim(acks, 1, BUS_ACK_RUNNING, 0, MOST, now, offsets) > 0);
+    CHECK_EQUAL(acks->waiting, 1);
+    CHECK_EQUAL(claim_some(1, BUS_ACK_RUNNING, MOST), 1);
+    CHECK_EQUAL(offsets[0], 1);
+    check_same();
+}
+
 static void all_lanes_may_be_stuck_and_records_without_a_key_go_on(void) {
     begin(2);
     for (uint64_t offset = 0; offset < RECORDS; offset++)
@@ -313,6 +331,7 @@ const check_test keyed_tests[] = {
     {"a random run keeps the order of every lane", a_random_run_keeps_the_order_of_every_lane},
     {"a key that is stuck costs one place, whatever comes behind it",
      a_key_that_is_stuck_costs_one_place_whatever_comes_behind_it},
+    {"a new record waits for those that are parked", a_new_record_waits_for_those_that_are_parked},
     {"all lanes may be stuck, and records without a key go on",
      all_lanes_may_be_stuck_and_records_without_a_key_go_on},
     {"too many stuck records without a key hold up new ones, and no more",
