@@ -10,6 +10,7 @@ from benchmarks.scenarios import (
     failover,
     idle,
     memory,
+    pipelines,
     producers,
     recovery,
     roundtrip,
@@ -46,6 +47,7 @@ SCENARIOS: tuple[Scenario, ...] = tuple(
         failover,
         start,
         tasks,
+        pipelines,
     )
 )
 

@@ -237,6 +237,14 @@ class ShareConsumer(ConsumerLife[ShareFetcher], ShareCore):
             raise not_held([record])
         return Attempts(*counts)
 
+    def commit(self) -> None:
+        """Store now how far all members are done: the group's committed offset.
+
+        Members do so by themselves, every 100 ms while they work; this is for who looks on.
+        """
+        with self._in_use() as fetcher:
+            fetcher.commit()
+
     def in_flight(self) -> int:
         """How many records this member has claimed and not given back."""
         with self._in_use() as fetcher:

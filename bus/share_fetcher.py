@@ -80,7 +80,7 @@ class ShareFetcher(Fetching[ShareReader]):
         now = time.monotonic()
         if now >= self._commit_due:
             self._commit_due = now + self._commit_pause_s
-            self._commit()
+            self.commit()
         if now >= self._reap_due:
             self._reap_due = now + SLICE_S
             self._session.reap_dead([reader.acks for reader in self.readers.values()])
@@ -122,7 +122,8 @@ class ShareFetcher(Fetching[ShareReader]):
     def _lows(self) -> dict[Partition, int]:
         return {reader.acks.identity[2:]: reader.acks.low for reader in self.readers.values()}
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Store how far each partition is done as the group's committed offset."""
         if lows := self._lows():
             self._session.commit(lows)
 
@@ -144,7 +145,7 @@ class ShareFetcher(Fetching[ShareReader]):
             if not self._is_over() and not self.client.stale:
                 for reader in self.readers.values():
                     reader.detach()
-                self._commit()
+                self.commit()
                 self._session.close()
         finally:
             for reader in self.readers.values():

@@ -162,6 +162,17 @@ class TaskTimeout(WorkersError, TimeoutError):
     """Raised in a handler that runs longer than its timeout; a kill follows if it goes on."""
 
 
+class TaskPostponed(WorkersError):
+    """Raised in a handler of batches whose record is to come again later. No attempt is counted.
+
+    Attribute: `delay_ms`.
+    """
+
+    def __init__(self, message: str = "", delay_ms: float = 0.0) -> None:
+        super().__init__(message)
+        self.delay_ms = delay_ms
+
+
 class TaskInterrupted(BaseException):
     """Raised in a handler that still runs when a drain runs out of time. No attempt is counted.
 

@@ -78,6 +78,15 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def find(text: str) -> Callable[..., Any]:
     """The function that MODULE:NAME names. Raises HandlerError with what is wrong."""
+    found = find_any(text)
+    if not callable(found):
+        module_name, _, name = text.partition(":")
+        raise HandlerError(f"module {module_name!r} has no function {name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def find_any(text: str) -> Any:
+    """What MODULE:NAME names, None if there is none. Raises HandlerError for the module."""
     module_name, _, name = text.partition(":")
     if not module_name or not name:
         raise HandlerError(f"{text!r} is not MODULE:HANDLER, as in shop.orders:handle")
@@ -87,9 +96,7 @@ def find(text: str) -> Callable[..., Any]:
         raise HandlerError(f"there is no module {error.name!r} (sys.path was searched)") from error
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not callable(found):
-        raise HandlerError(f"module {module_name!r} has no function {name!r}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _check_signature(function: Callable[..., Any], arguments: int) -> None:

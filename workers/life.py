@@ -7,6 +7,7 @@ from workers.order import Order
 from workers.post import Post
 from workers.serving import serve
 from workers.serving_async import serve_async
+from workers.serving_batches import serve_batches
 
 
 def life_of(order: Order) -> "partial[None]":
@@ -17,7 +18,9 @@ def life_of(order: Order) -> "partial[None]":
 def _live(post: Post, order: Order) -> None:
     if order.log_level is not None:
         configure(order.log_level, order.log_format)
-    if order.handler.is_async:
+    if order.batching.most:
+        serve_batches(post, order)
+    elif order.handler.is_async:
         serve_async(post, order)
     else:
         serve(post, order)

@@ -3,7 +3,7 @@
 import os
 import random
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import bus
 from workers.attempts import Recorder
@@ -23,6 +23,20 @@ Mode = Literal["queue", "keyed"]
 MODES: Final[tuple[Mode, ...]] = ("queue", "keyed")
 
 
+class Batching(NamedTuple):
+    """How many records a handler gets at once, as a list; with 0 one, by itself.
+
+    wait_ms: a batch is not waited for longer than that behind its first record.
+    """
+
+    most: int = 0
+    wait_ms: float = 0.0
+
+
+#: No batches.
+ONE_BY_ONE: Final = Batching()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A pool's work. `address` is the bus; `timeout_s` is a handler's time, None without limit.
@@ -40,6 +54,7 @@ class Order:
     concurrency: int
     log_level: int | None
     limits: tuple[Limit, ...] = ()
+    batching: Batching = ONE_BY_ONE
     log_format: LogFormat = "text"
     #: whether attempts are recorded
     flight: bool = False
@@ -56,6 +71,13 @@ class Order:
 
     def __post_init__(self) -> None:
         """Raises PoolOptionError for what cannot be."""
+        count, wait_ms = self.batching
+        if not 0 <= count <= SLOTS_MAX or wait_ms < 0:
+            raise PoolOptionError(
+                f"batch must be from 1 to {SLOTS_MAX}, not {count!r}, and batch_ms 0 or more"
+            )
+        if count and self.handler.is_async:
+            raise PoolOptionError("batch needs a handler that is a function, not an async def")
         concurrency, timeout_s = self.concurrency, self.timeout_s
         if self.mode not in MODES:
             raise PoolOptionError(f"mode must be one of {list(MODES)}, not {self.mode!r}")
@@ -96,6 +118,11 @@ class Order:
     def draw(self) -> random.Random:
         """What the jitter of pauses is drawn from."""
         return random.Random()
+
+    @property
+    def tasks_at_once(self) -> int:
+        """Records that one worker has in hand at most."""
+        return max(self.concurrency, self.batching.most)
 
     @property
     def timeout_ns(self) -> int:

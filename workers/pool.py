@@ -32,7 +32,7 @@ from workers.life import life_of
 from workers.limits import Limit
 from workers.logs import LogFormat
 from workers.observer import Observer
-from workers.order import Mode, Order
+from workers.order import Batching, Mode, Order
 from workers.progress import Asked
 from workers.recycling import Recycling
 from workers.retry import Retry
@@ -43,6 +43,10 @@ from workers.supervisor import DRAIN_TIMEOUT_S, Supervisor
 EXIT_DONE: Final = 0
 EXIT_WORK_CUT_SHORT: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+#: How long a batch is waited for behind its first record.
+BATCH_MS: Final = 100.0
 
 
 class Pool:
@@ -71,6 +75,8 @@ class Pool:
     log_level: workers log to stderr from this level on; None leaves their logging as it is.
     log_format: "text", or "json" for an object a line; both say which task a line is of.
     observer: told of workers that are ready, and of those that end.
+    batch, batch_ms: the handler is called with a list of up to so many records; it is not waited
+        for longer than batch_ms after the first one. If it raises, each is tried by itself.
     limits: how many tasks may begin in a time (`Rate`), and run at once (`Concurrency`), in all
         processes of this machine that use the same limits; a record that may not run yet waits.
     flight_record: note each attempt at each record in the topic `flight.GROUP`, for workers.flight
@@ -107,6 +113,8 @@ class Pool:
         log_format: LogFormat = "text",
         observer: Observer | None = None,
         limits: Sequence[Limit] = (),
+        batch: int | None = None,
+        batch_ms: float = BATCH_MS,
         flight_record: bool | Literal["memory", "durable"] = False,
     ) -> None:
         self._order = Order(
@@ -122,6 +130,7 @@ class Pool:
             log_level=log_level,
             log_format=log_format,
             limits=tuple(limits),
+            batching=_batching(batch, batch_ms),
             flight=bool(flight_record),
         )
         self._flight = FlightKeeper.of(flight_record, self._order, observer)
@@ -147,7 +156,7 @@ class Pool:
             life_of(self._order),
             processes or len(os.sched_getaffinity(0)),
             description=self._description(),
-            tasks_per_worker=self._order.concurrency,
+            tasks_per_worker=self._order.tasks_at_once,
             start_method=start_method,
             preload=("workers.life", *preload),
             recycling=recycling,
@@ -318,6 +327,12 @@ class Pool:
             self._supervisor.stop()
         else:
             self._supervisor.drain()
+
+
+def _batching(batch: int | None, batch_ms: float) -> Batching:
+    if batch is not None and batch < 1:
+        raise PoolOptionError(f"batch must be at least 1, not {batch!r}; None is one by one")
+    return Batching(batch or 0, batch_ms)
 
 
 def address_of(given: str | os.PathLike[str] | None) -> str | None:

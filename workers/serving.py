@@ -1,6 +1,8 @@
 """A worker with a handler that is a function: one record after the other, in the main thread."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import bus
@@ -69,6 +71,9 @@ class Serving:
 
     def _claim(self) -> list[ConsumerRecord]:
         count = self._prefetch.count()
+        return self._poll(POLL_MS, count)
+
+    def _poll(self, wait_ms: float, count: int, *, prefetch: bool = True) -> list[ConsumerRecord]:
         if self._post.max_tasks is not None:
             count = max(1, min(count, self._left))
         began_ns = time.monotonic_ns()
@@ -76,7 +81,7 @@ class Serving:
         try:
             if self._post.draining:
                 return []
-            found = self._consumer.poll(POLL_MS, max_records=count, prefetch=True)
+            found = self._consumer.poll(wait_ms, max_records=count, prefetch=prefetch)
         except ClosedError:
             return []
         except CorruptRecordError:
@@ -91,7 +96,7 @@ class Serving:
         task = self._settlement.admit(record, _SLOT)
         if task is None:
             return
-        error = self._call(task)
+        error = self._guarded(task, partial(self._handle, task.record))
         if error is None:
             self._prefetch.took(self._settlement.done(task))
         elif isinstance(error, TaskInterrupted):
@@ -100,14 +105,14 @@ class Serving:
             self._settlement.failed(task, trouble_of(error), error)
         self._count()
 
-    def _call(self, task: CurrentTask) -> BaseException | None:
+    def _guarded(self, task: CurrentTask, call: Callable[[], Any]) -> BaseException | None:
         """What the handler raised, if anything: SystemExit in a handler ends no worker."""
         post = self._post
         enter(task)
         try:
             try:
                 post.is_interruptible = True
-                self._handle(task.record)
+                call()
                 post.is_interruptible = False
             except BaseException as error:  # noqa: BLE001 - all of them are settled
                 post.is_interruptible = False

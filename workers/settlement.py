@@ -153,6 +153,13 @@ class Settlement:
         self._consumer.release(task.record)
         self._end(task, Word.RELEASED)
 
+    def postponed(self, task: CurrentTask, delay_ms: float) -> None:
+        """The handler has put it off: it comes again later, and nothing is counted."""
+        if self._recorder is not None:
+            self._recorder.note(task, Outcome.INTERRUPTED)
+        self._consumer.release(task.record, delay_ms=delay_ms)
+        self._end(task, Word.DEFERRED)
+
     def _end(self, task: CurrentTask, outcome: Word) -> int:
         took_ns = self._block.end(task.slot, outcome)
         if self._gate is not None:

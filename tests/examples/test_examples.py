@@ -20,6 +20,11 @@ PRINTS = {
         ": event 7, event 8, event 9",
         "from 6 ms after the start: event 6, event 7, event 8, event 9",
     ],
+    "thumbnails": [
+        "├── shrink: thumbnails:shrink in 2 workers",
+        "40 thumbnails are on sheets, each of them once",
+        "9216000 values of pixels were counted",
+    ],
     "work_queue": ["1 worker was killed", "299 of 300 jobs are done; job 13 failed 3 times"],
     "worker_pool": [
         "workers crashed and were replaced: yes",

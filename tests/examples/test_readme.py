@@ -66,7 +66,8 @@ with bus.Broker("./data"), bus.Producer("./data") as producer:
 
 def test_the_work_queue_of_the_readme_works(here: Path) -> None:
     """A job that fails is not acknowledged, and those behind it are."""
-    block = textwrap.indent(blocks("python")[1], " " * 8)
+    [queue] = [block for block in blocks("python") if "jobs.nack" in block]
+    block = textwrap.indent(queue, " " * 8)
     (here / "queue.py").write_text(QUEUE.format(block=block), encoding="utf-8")
     printed = run("queue.py", cwd=here).splitlines()
     assert printed[:2] == ["2", "5"]

@@ -9,6 +9,21 @@ from bus import Admin, Producer, ShareConsumer, TopicPartition
 WORK = TopicPartition("work", 0)
 
 
+def test_who_looks_on_can_commit_what_others_have_done(broker: object, bus_dir: Path) -> None:
+    options = {"bootstrap_servers": bus_dir, "group_id": "team"}
+    with (
+        Producer(bus_dir, acks=1) as producer,
+        ShareConsumer("work", **options) as worker,  # type: ignore[arg-type]
+        ShareConsumer("work", **options) as onlooker,  # type: ignore[arg-type]
+        Admin(bus_dir) as admin,
+    ):
+        for _ in range(3):
+            producer.send("work", b"")
+        worker.ack(*worker.poll(10_000, max_records=2)[WORK])
+        onlooker.commit()
+        assert admin.list_group_offsets("team")["team"][WORK].offset == 2
+
+
 def test_what_is_done_is_committed_soon_also_by_a_member_that_always_has_work(
     broker: object, bus_dir: Path
 ) -> None:

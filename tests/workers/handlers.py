@@ -58,6 +58,30 @@ def notes_topic_and_fails_on_7(record: Any, file: Path) -> None:
         raise ValueError("no sevens")
 
 
+def batch_that_fails_on_5(records: list[Any], file: Path) -> None:
+    """Raises if 5 is among them."""
+    say(file, "batch", len(records))
+    numbers = [number(record) for record in records]
+    if 5 in numbers:
+        if len(numbers) == 1:
+            say(file, "failed", 5)
+        raise LookupError("no fives")
+    for n in numbers:
+        say(file, "done", n)
+
+
+def batch_that_dies_on_5(records: list[Any], file: Path) -> None:
+    """Kills its process if 5 is among them."""
+    if 5 in map(number, records):
+        os.kill(os.getpid(), signal.SIGKILL)
+    for record in records:
+        say(file, "done", number(record))
+
+
+async def works_async(record: Any) -> None:
+    """An async handler."""
+
+
 def works_a_while(record: Any, file: Path, seconds: float = 0.002) -> None:
     """Works, and says so at both ends."""
     say(file, "begin", number(record), os.getpid())

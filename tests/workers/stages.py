@@ -1,5 +1,6 @@
 """Functions of stages in tests; each is sent to its workers by name."""
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import workers
-from tests.workers.handlers import passes, passes_async
+from tests.workers.handlers import passes, passes_async, say
 
 
 def double(value: int) -> int:
@@ -107,3 +108,43 @@ def three(value: int) -> Iterator[int]:
         passes(0.0005)
         yield 3 * value + n
     passes(0.0005)
+
+
+def sum_and_count(values: list[int]) -> list[int]:
+    """One for many."""
+    return [sum(values), len(values)]
+
+
+def first_alone(place: Path) -> None:
+    """An init: the first worker begins at once, all others when one has died."""
+    try:
+        (place / "first").touch(exist_ok=False)
+    except FileExistsError:
+        while not (place / "died").exists():
+            passes(0.01)
+
+
+def ten_times_each(values: list[int], state: None, place: Path) -> Iterator[int]:
+    """As many as it gets; slowly, once a worker has died."""
+    if (place / "died").exists():
+        passes(0.3)
+    for value in values:
+        yield 10 * value
+
+
+class DeadlyFormat:
+    """A worker that writes its n-th value in it dies once; how often it was used is a line each."""
+
+    def __init__(self, place: Path, after: int) -> None:
+        self._place = place
+        self._left = after
+
+    def serialize(self, value: Any) -> bytes:
+        if self._left == 0:
+            _die_once(self._place / "died")
+        self._left -= 1
+        say(self._place / "written", value)
+        return json.dumps(value).encode()
+
+    def deserialize(self, data: bytes) -> Any:
+        return json.loads(data)

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import bus
 from tests.waiting import eventually
 from tests.workers.pool_rig import DONE_WITHIN_S, Shop
 from workers import statistics
 from workers.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
+
+FLOW = """
+import os
+import workers
+
+def double(number):
+    return 2 * number
+
+doubled = workers.Pipeline(os.environ["BUS_DIR"], name="p").source(range(20)).stage(double)
+doubled.sink("doubled", values="json")
+"""
 
 SHOP = """
 import os
@@ -82,6 +94,29 @@ def test_a_pool_is_run_watched_and_drained_and_its_dead_letters_sent_again(
     again = call(*options, "--exception", "ValueError", "--json")
     assert json.loads(again.stdout) == {"sent": 1, "left": 0}
     assert call(*options).output == "sent again: 0, left: 0\n"
+
+
+def test_a_pipeline_is_run_by_name_with_its_own_options(bus_dir: Path, files: Path) -> None:
+    (files / "flow.py").write_text(FLOW)
+    done = subprocess.run(
+        command("run", "flow:doubled", "-q"),
+        cwd=files,
+        env=environment(bus_dir),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with bus.Consumer(
+        "doubled",
+        bootstrap_servers=bus_dir,
+        value_deserializer="json",
+        auto_offset_reset="earliest",
+        group_id="g",
+        consumer_timeout_ms=300,
+    ) as consumer:
+        assert sorted(record.value for record in consumer) == [2 * n for n in range(20)]
 
 
 def done_on(bus_dir: Path) -> int:

@@ -9,9 +9,10 @@ import click
 
 from workers.cli.limits import limits_of
 from workers.errors import HandlerError
-from workers.handler import find
+from workers.handler import find, find_any
 from workers.logs import configure
 from workers.order import MODES
+from workers.pipeline import Pipeline
 from workers.pool import Pool
 from workers.retry import Retry
 from workers.start_methods import FORKSERVER, START_METHODS
@@ -21,8 +22,8 @@ _MIB = 1 << 20
 
 
 @click.command()
-@click.argument("handler", metavar="MODULE:HANDLER")
-@click.option("-t", "--topic", required=True, help="What the workers read.")
+@click.argument("handler", metavar="MODULE:NAME")
+@click.option("-t", "--topic", help="What the workers read; not for a pipeline.")
 @click.option("-n", "--processes", type=int, help="Workers.  [default: one for each CPU]")
 @click.option("-g", "--group", help="The share group.  [default: the handler's name]")
 @click.option("--mode", type=click.Choice(MODES), default="queue", help="keyed: in order per key.")
@@ -58,6 +59,8 @@ def run(
 ) -> None:
     """Call MODULE:HANDLER for each record of a topic, in worker processes, until SIGTERM or Ctrl-C.
 
+    If it names a workers.Pipeline, that one is run instead, with its own options.
+
     The first signal drains: no new records, those in hand are finished. The second one interrupts.
 
     \b
@@ -73,6 +76,9 @@ def run(
     configure(level, options["log_format"])
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, also if it was started otherwise
+    found = find_any(handler)
+    if isinstance(found, Pipeline):
+        ctx.exit(found.run())
     pool = _pool(handler, log_level=level, **options)
     ctx.exit(pool.run(until_idle=until_idle, progress="always" if progress else False))
 
@@ -80,7 +86,7 @@ def run(
 def _pool(
     handler: str,
     *,
-    topic: str,
+    topic: str | None,
     group: str | None,
     directory: str | None,
     retries: int,
@@ -92,6 +98,8 @@ def _pool(
     at_once: int | None,
     **options: Any,
 ) -> Pool:
+    if topic is None:
+        raise click.UsageError("Missing option '-t' / '--topic'.")
     if max_rss_mib is not None and max_rss_mib <= 0:
         raise HandlerError("--max-rss-mib must be above 0")
     return Pool(

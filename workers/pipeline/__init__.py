@@ -13,12 +13,13 @@ them, and so memory stays bounded.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Literal, Self, TypedDict, Unpack
 
 from workers.errors import PipelineError
+from workers.limits import Limit
 from workers.pipeline.drawing import drawn
 from workers.pipeline.edges import RESULTS
 from workers.pipeline.graph import Graph, Source, Stage, name_for
@@ -48,6 +49,9 @@ class StageOptions(TypedDict, total=False):
     max_rss_bytes: int | None
     max_age_s: float | None
     concurrency: int
+    batch: int | None
+    batch_ms: float
+    limits: Sequence[Limit]
     init: Callable[[], Any] | None
     exit: Callable[..., Any] | None
 
@@ -113,7 +117,6 @@ class Pipeline:
             },
         )
         self._run: Run | None = None
-        self._interrupted = False
 
     # ------------------------------------------------------------------ building
 
@@ -152,7 +155,8 @@ class Pipeline:
         """Calls function(value) in worker processes, and passes on what it returns or yields.
 
         None is nothing, a generator's values are passed on one by one, all else is one value;
-        `Output` gives it a key or headers. An async def takes up to `concurrency` at once.
+        `Output` gives it a key or headers. An async def takes up to `concurrency` at once. With
+        `batch`, the function is called with a list of up to so many values.
 
         name: of the stage; the function's unless it is given. after: names of those whose outputs
         it takes; the last one that was added unless it is given. values: the format of its outputs.
@@ -220,15 +224,15 @@ class Pipeline:
         """
         run = self._begin(wants_results=False)
         finished = False
-        try:
-            with self._signals():
+        with self._signals():
+            try:
                 while not run.wait(1.0):
                     continue
-            finished = run.failure is None and not self._interrupted
-        finally:
-            run.close(drain=finished)
+                finished = run.failure is None
+            finally:
+                run.close(drain=finished)
         run.is_over()
-        return EXIT_WORK_CUT_SHORT if run.cut_short or self._interrupted else EXIT_DONE
+        return EXIT_WORK_CUT_SHORT if run.cut_short else EXIT_DONE
 
     def drain(self) -> None:
         """Takes no more from the sources. What is under way on a private bus is finished."""
@@ -287,7 +291,6 @@ class Pipeline:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         run = self._running
         if run.is_draining:
-            self._interrupted = True
             run.interrupt()
         else:
             run.drain()

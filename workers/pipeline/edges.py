@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import bus
 from bus.errors import TopicAlreadyExistsError
+from workers.letters import topic_of
 from workers.pipeline.graph import Graph, Node, Source
 from workers.private_bus import PrivateBus
 
@@ -67,18 +68,39 @@ class Edges:
 
     def make(self, buffer: int, buffer_bytes: int) -> None:
         """Makes the topics that are not there; those that are get the present limits."""
+        own: dict[str, dict[str, object]] = {}
+        for node in self._graph.nodes.values():
+            topic = self.topic_of(node)
+            if topic is not None and node.topic is None:
+                own[topic] = self._limits(node, buffer, buffer_bytes)
         with bus.Admin(self.address) as admin:
-            for node in self._graph.nodes.values():
-                topic = self.topic_of(node)
-                if topic is None or node.topic is not None:
-                    continue
-                limits = self._limits(node, buffer, buffer_bytes)
-                configs = {**limits, **(_in_memory(buffer_bytes) if self.is_private else {})}
+            if self.is_private:
+                self._make_in_memory(admin, own, buffer_bytes)
+                return
+            for topic, limits in own.items():
                 try:
-                    admin.create_topics([bus.NewTopic(topic, 1, topic_configs=configs)])
+                    admin.create_topics([bus.NewTopic(topic, 1, topic_configs=limits)])
                 except TopicAlreadyExistsError:
                     admin.alter_configs({topic: limits})
             self._make_given(admin)
+
+    def _make_in_memory(
+        self, admin: bus.Admin, own: Mapping[str, Mapping[str, object]], buffer_bytes: int
+    ) -> None:
+        """All in one call. The topics of dead letters as well, or they would have replicas."""
+        memory = _in_memory(buffer_bytes)
+        topics = [
+            bus.NewTopic(topic, 1, topic_configs={**memory, **limits})
+            for topic, limits in own.items()
+        ]
+        letters = {
+            topic_of(topic, self.group_of(stage.name))
+            for stage in self._graph.stages
+            for topic in self.formats_before(stage.after)
+        }
+        admin.create_topics(
+            [*topics, *(bus.NewTopic(one, 1, topic_configs=memory) for one in letters)]
+        )
 
     def _make_given(self, admin: bus.Admin) -> None:
         """Topics that the program names: as the broker makes topics, without limits."""

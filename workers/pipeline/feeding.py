@@ -37,6 +37,7 @@ class Feeder:
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"feeds {topic}", daemon=True)
+        self._sending = False
         self.fed = 0
         self.held_up = ""
         self.error: BaseException | None = None
@@ -47,7 +48,9 @@ class Feeder:
 
     @property
     def is_done(self) -> bool:
-        """True if there is nothing more to come."""
+        """True if no more will be sent; the iterable may still be making its next item."""
+        if self._stopping.is_set() and not self._sending:
+            return True
         return self._thread.ident is not None and not self._thread.is_alive()
 
     def stop(self) -> None:
@@ -63,9 +66,12 @@ class Feeder:
         try:
             skipped = self._items_there()
             for number, item in enumerate(self._items):
-                if self._stopping.is_set():
-                    return
-                if number >= skipped and not self._send(number, item):
+                if number < skipped:
+                    continue
+                self._sending = True  # before the look at _stopping: see is_done
+                sent = self._send(number, item)
+                self._sending = False
+                if not sent:
                     return
             self._producer.flush()
         except Exception as error:  # noqa: BLE001 - whatever the iterable raises is told

@@ -42,6 +42,7 @@ class Drain:
 
     address: str
     stage: str
+    group: str
     topic: str | None
     values: Format | None
     #: each output is on disk before its record is acknowledged
@@ -86,22 +87,27 @@ class Outlet:
         """Says whose output it is."""
         return FROM, Coordinates(self._drain.stage, place, n).to_bytes()
 
+    @property
+    def address(self) -> str:
+        """The bus."""
+        return self._drain.address
+
     def sent_for(self, record: ConsumerRecord) -> set[int]:
         """Which outputs of this record are in the topic already."""
+        place = Place(record.topic, record.partition, record.offset)
+        found = map(coordinates_of, self.sent_since(record.timestamp))
+        return {one.n for one in found if one is not None and one.place == place}
+
+    def sent_since(self, timestamp_ms: int) -> Iterator[list[Header]]:
+        """The headers of what workers of this stage have sent since that time."""
         topic = self._drain.topic
         if topic is None:
-            return set()
-        place = Place(record.topic, record.partition, record.offset)
+            return
         with bus.Consumer(bootstrap_servers=self._drain.address) as consumer:
-            found = (
-                coordinates_of(one.headers)
-                for one in _records_since(consumer, topic, record.timestamp)
-            )
-            return {
-                one.n
-                for one in found
-                if one and (one.stage, one.place) == (self._drain.stage, place)
-            }
+            for record in _records_since(consumer, topic, timestamp_ms):
+                coordinates = coordinates_of(record.headers)
+                if coordinates is not None and coordinates.stage == self._drain.stage:
+                    yield record.headers
 
     def close(self) -> None:
         """Ends the producer."""

@@ -86,7 +86,7 @@ class Run:
         self._check_order()
         self.pools = [self._pool(stage.name) for stage in graph.stages]
         self.feeders = self._make_feeders(undo)
-        undo.callback(self._end_pools, lambda pool: pool.stop())
+        undo.callback(self._stop_pools)
         for pool in self.pools:
             pool.start()
             self._started.append(pool)
@@ -241,8 +241,11 @@ class Run:
         return self._draining
 
     def interrupt(self) -> None:
-        """Ends the wait: what is under way is cut short."""
+        """Ends the wait and the handlers: what is under way is cut short. Does not wait."""
+        self.cut_short = self.cut_short or not self._over.is_set()
         self._over.set()
+        for pool in self.pools:
+            pool.interrupt()
 
     def close(self, *, drain: bool) -> None:
         """Ends everything. With `drain`, handlers finish what they have in hand."""
@@ -250,7 +253,9 @@ class Run:
         for feeder in self.feeders:
             feeder.stop()
         if drain:
-            self._end_pools(lambda pool: pool.drain())
+            for pool in self._started:  # the next one goes on: this one may wait for room there
+                finished = _ended(pool, StagePool.drain)
+                self.cut_short = self.cut_short or not finished
         with suppress(BusError):  # the bus may be what has ended it
             self._last = self.measures()
         self._undo.close()
@@ -259,10 +264,10 @@ class Run:
         self._stopping.set()
         self._thread.join()
 
-    def _end_pools(self, end: Callable[[StagePool], bool]) -> None:
-        """All at the same time: the first ones may wait for room behind them."""
+    def _stop_pools(self) -> None:
+        """All at the same time."""
         with ThreadPoolExecutor(len(self.pools)) as threads:
-            finished = list(threads.map(lambda pool: _ended(pool, end), self._started))
+            finished = list(threads.map(lambda pool: _ended(pool, StagePool.stop), self._started))
         self.cut_short = self.cut_short or not all(finished)
 
 

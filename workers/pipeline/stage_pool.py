@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import bus
-from workers.errors import CrashLoopError, StageFailedError
+from workers.errors import CrashLoopError, PoolOptionError, StageFailedError
 from workers.handler import Handler, name_of
 from workers.letters import told_of
 from workers.observer import Observer
+from workers.pipeline.batch_work import BatchStageWork
 from workers.pipeline.edges import Edges
 from workers.pipeline.graph import Stage
 from workers.pipeline.outlet import Drain
 from workers.pipeline.patience import HELD_UP
-from workers.pipeline.stage_work import Plan, work_of
+from workers.pipeline.stage_work import AsyncStageWork, Plan, StageWork, is_asynchronous
 from workers.pool import Pool
 
 #: A worker that waits for room says so every second.
@@ -70,6 +71,7 @@ class StagePool(Pool):
             drain=Drain(
                 address=edges.address,
                 stage=stage.name,
+                group=edges.group_of(stage.name),
                 topic=edges.topic_of(stage),
                 values=stage.values,
                 durable=durable,
@@ -77,7 +79,7 @@ class StagePool(Pool):
             ),
             roots=roots,
         )
-        work = work_of(plan)
+        work = _work_of(plan, batched=options.get("batch") is not None)
         self._told = {
             "kind": "stage",
             "pipeline": edges.name,
@@ -99,6 +101,10 @@ class StagePool(Pool):
 
     def _description(self) -> dict[str, Any]:
         return {**super()._description(), **self._told}
+
+    def interrupt(self) -> None:
+        """Interrupts the handlers and ends the workers; does not wait."""
+        self._supervisor.stop()
 
     def trouble(self) -> StageFailedError | None:
         """Why no worker lives; None if all is well."""
@@ -122,6 +128,14 @@ class StagePool(Pool):
             type_name=kind,
             traceback=told.get("exception.traceback", ""),
         )
+
+
+def _work_of(plan: Plan, *, batched: bool) -> StageWork:
+    if not is_asynchronous(plan.function):
+        return BatchStageWork(plan) if batched else StageWork(plan)
+    if batched:
+        raise PoolOptionError("batch needs a function, not an async def")
+    return AsyncStageWork(plan)
 
 
 def _first_told(address: str | None, topics: tuple[str, ...]) -> dict[str, str]:

@@ -8,7 +8,7 @@ A generator's values are sent as they come, so they never need to be in memory t
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -73,12 +73,19 @@ def _with_state(plan: Plan, bench: Bench, value: Any) -> Any:
 class Sending:
     """The outputs for one record, one after the other."""
 
-    def __init__(self, bench: Bench, record: ConsumerRecord, task: CurrentTask) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        record: ConsumerRecord,
+        task: CurrentTask,
+        sent: Set[int] = _NOTHING,
+    ) -> None:
+        """`sent`: numbers of those that are in the topic already."""
         self._outlet = bench.outlet
         self._key = record.key
         self._place = Place(record.topic, record.partition, record.offset)
         self._order = bench.order_of(record)
-        self._sent = bench.outlet.sent_for(record) if task.attempt > 1 else _NOTHING
+        self._sent = sent
         self._patience = Patience(task)
         self._n = 0
 
@@ -106,6 +113,12 @@ class Sending:
             continue
 
 
+def _begun(bench: Bench, record: ConsumerRecord) -> Sending:
+    task = current()
+    sent = bench.outlet.sent_for(record) if task.attempt > 1 else _NOTHING
+    return Sending(bench, record, task, sent)
+
+
 class StageWork:
     """The handler of a stage's pool, with its init and exit."""
 
@@ -127,7 +140,7 @@ class StageWork:
 
     def __call__(self, record: ConsumerRecord, bench: Bench) -> None:
         """Works on one record."""
-        sending = Sending(bench, record, current())
+        sending = _begun(bench, record)
         made = bench.call(bench.read[record.topic](record))
         if isinstance(made, Iterator):
             for output in made:
@@ -145,7 +158,7 @@ class AsyncStageWork(StageWork):
         self, record: ConsumerRecord, bench: Bench
     ) -> None:
         """Works on one record."""
-        sending = Sending(bench, record, current())
+        sending = _begun(bench, record)
         made = bench.call(bench.read[record.topic](record))
         if isinstance(made, Awaitable):
             made = await made
@@ -169,11 +182,8 @@ def _leave(plan: Plan, state: Any) -> None:
         plan.exit() if plan.init is None else plan.exit(state)
 
 
-def work_of(plan: Plan) -> StageWork:
-    """The handler for a stage's function."""
-    function = plan.function
+def is_asynchronous(function: Callable[..., Any]) -> bool:
+    """True for what gives a coroutine or an async generator."""
     while isinstance(function, partial):
         function = function.func
-    if is_async(function) or inspect.isasyncgenfunction(function):
-        return AsyncStageWork(plan)
-    return StageWork(plan)
+    return is_async(function) or inspect.isasyncgenfunction(function)

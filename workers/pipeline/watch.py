@@ -113,6 +113,8 @@ class Watch:
         Raises the bus's errors.
         """
         with self._lock:
+            for member in self._members.values():
+                member.commit()  # workers that die all the time would not come to it
             for stage, pin in self._pins.items():
                 self._let_go(stage, pin)
             end = max(self._ends(self._sources[0]).values(), default=0)
