@@ -138,7 +138,6 @@ class Pool:
         self._supervisor = self._staffed(
             processes, start_method, preload, recycling, drain_timeout_s, self._flight or observer
         )
-        self._start_method = start_method
 
     def _staffed(
         self,
@@ -150,6 +149,7 @@ class Pool:
         observer: Observer | None,
     ) -> Supervisor:
         """Who keeps the workers; none is started yet. Raises PoolOptionError."""
+        self._start_method = start_method
         if processes is not None and processes < 1:
             raise PoolOptionError(f"processes must be at least 1, not {processes!r}")
         return Supervisor(
