@@ -68,25 +68,26 @@ def check_lock(partition: OpenPartition) -> None:
 
 
 def _wrong_in_ring(held: Sequence[RingSlot], number: int, position: int) -> str:
-    """Numbers follow each other up to the tail's; a roller may have prepared the one behind it."""
+    """The tail is in the newest segment; a roller may have prepared the one behind it."""
     settled = [slot for slot in held if slot.number != number + 1]
     if not settled or settled[-1].number != number:
         return f"the tail is in segment {number}, which is not in the ring"
     if not LAYOUT["BUS_DATA_START"] <= position <= settled[-1].bytes:
         return f"the tail is at {position}, which is not in segment {number}"
-    numbers = [slot.number for slot in settled]
-    if numbers != list(range(numbers[0], number + 1)):
-        return f"segments {numbers} do not follow each other"
     return ""
 
 
 def _wrong_in_files(
     hot_fd: int, bus_id: int, partition: OpenPartition, held: Sequence[RingSlot]
 ) -> str:
-    """A segment whose file is gone is missed aloud; one that is in another file must not be."""
+    """A segment whose file is gone is missed aloud; one that is in another file must not be.
+
+    Numbers that are left out are those of segments that a move could not save.
+    """
     there = set(os.listdir(hot_fd))
     key = partition.topic.id, partition.number
-    gone = {slot.number for slot in held if segment_file_name(*key, slot.serial) not in there}
+    gone = set(range(held[0].number, held[-1].number)) - {slot.number for slot in held}
+    gone |= {slot.number for slot in held if segment_file_name(*key, slot.serial) not in there}
     for one in salvage.find(hot_fd, bus_id, *key) if gone else ():
         if one.header.number in gone:
             return f"segment {one.header.number} is in {one.name}, of which the ring knows nothing"

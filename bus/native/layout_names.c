@@ -115,6 +115,7 @@ const bus_layout_name bus_layout_names[] = {
     FIELD(bus_acks, overtaken), FIELD(bus_acks, ring),
     FIELD(bus_acks, parked_bits), FIELD(bus_acks, lanes),
     FIELD(bus_claimant, generation), FIELD(bus_claimant, held), FIELD(bus_claimant, reader),
+    FIELD(bus_lane, first), FIELD(bus_lane, last), FIELD(bus_lane, parked), FIELD(bus_lane, out),
     FIELD(bus_ack, offset), FIELD(bus_ack, word), FIELD(bus_ack, due_ns), FIELD(bus_ack, counts),
     {NULL, 0},
 };

@@ -19,7 +19,7 @@ class ShareReaders:
     def __init__(self, hot: HotLog, groups: Groups) -> None:
         self._hot = hot
         self._group_id = groups.ensure(GROUP).id
-        self._name = groups.share(GROUP, PARTITION, 0)
+        self._name = groups.share(GROUP, "queue", PARTITION, 0)
         self.table = hot.hot.path / self._name
         for _ in range(3):  # there are records done, returned and delayed in it
             self.work()

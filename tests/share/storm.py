@@ -217,7 +217,7 @@ def judge(storm: Storm, journal: Journal) -> None:
             holder[offset] = pid
         else:
             if word == "acking":
-                over[offset % _KEYS].add(offset)
+                over.setdefault(offset % _KEYS, set()).add(offset)
                 continue
             holder.pop(offset, None)
             if word == "done":

@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "design.md"
 CHARACTERS_A_BYTE = 8
 ROW_BYTES = 8
 HEADING = re.compile(r"### (bus_\w+), ([\d,]+) bytes")
-ROW = re.compile(r" *(\d+)  \|(.*)\|")
+ROW = re.compile(r" *(\d+) {1,2}\|(.*)\|")
 CONSTANT = re.compile(r"\b(BUS_[A-Z_]+) = (\d+)")
 
 
